@@ -1,0 +1,239 @@
+"""What can be configured, where it is kept, and how a duration is written.
+
+The settings of a queue lie in `config.json` in its home, so that every kernel and terminal that
+uses the home agrees; a job keeps the values that held when it was enqueued. The rule here: a value
+is checked once, at the door, with an error that names what is allowed.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from queuectl_magics.errors import HomeError, InvalidInputError, did_you_mean
+
+HOME_VARIABLE = "QUEUECTL_HOME"
+PLAIN_VARIABLE = "QUEUECTL_PLAIN"
+ALLOW_NETWORK_VARIABLE = "QUEUECTL_ALLOW_NETWORK_HOME"
+HOME_DEFAULT = ".queuectl"
+
+RETRIES_MAX = 1_000_000
+SECONDS_MAX = 10 * 365 * 86_400.0
+COUNT_MAX = 1_000
+KEPT_MAX = 10_000_000
+BASE_MAX = 1_000_000.0
+
+_UNITS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0}
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt])?(?:i?b)?")
+_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|[smhdw]?)")
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True):
+    """The settings of one queue; times in seconds.
+
+    `durability` is `commit` (a change is on disk before it is acknowledged) or `none` (a power cut
+    may take the last moments). `count` is how many jobs a worker runs side by side. While `paused`
+    no worker starts a job; what runs goes on. When more than `keep_finished` jobs are over, an
+    idle worker moves the oldest that completed or were cancelled to the archive; none is dropped.
+    """
+
+    max_retries: int = 3
+    backoff_base: float = 2.0
+    backoff_cap: float = 3600.0
+    count: int = 1
+    durability: str = "commit"
+    paused: bool = False
+    keep_finished: int = 20_000
+
+
+def find_home(home: str | os.PathLike[str] | None = None) -> Path:
+    """Return the absolute home: *home*, or `QUEUECTL_HOME`, or `.queuectl` where we stand.
+
+    Raises:
+        InvalidInputError: it is no name of a directory.
+        HomeError: we stand in a directory that has been deleted.
+
+    """
+    named = os.fspath(home) if home is not None else os.environ.get(HOME_VARIABLE) or HOME_DEFAULT
+    if not named.strip() or "\0" in named:
+        msg = f"{named!r} cannot be the queue's home: name a directory, like .queuectl"
+        raise InvalidInputError(msg)
+    try:
+        path = Path(named).expanduser()
+    except RuntimeError:
+        msg = f"{named!r} cannot be the queue's home: there is no such user"
+        raise InvalidInputError(msg) from None
+    return path if path.is_absolute() else current_folder() / path
+
+
+def current_folder() -> Path:
+    """Return the directory where we stand.
+
+    Raises:
+        HomeError: it has been deleted.
+
+    """
+    try:
+        return Path.cwd()
+    except FileNotFoundError:
+        msg = "the directory you are in has been deleted: go to another one (cd)"
+        raise HomeError(msg) from None
+
+
+def plain() -> bool:
+    """Say whether `QUEUECTL_PLAIN` asks for output without times and ids that vary."""
+    return os.environ.get(PLAIN_VARIABLE, "").lower() not in ("", "0", "false", "no")
+
+
+def parse_duration_s(text: str | float) -> float:
+    """Return the seconds in *text*: `90`, `90s`, `10m`, `6h`, `2d`, `1h30m`, `500ms`.
+
+    Raises:
+        InvalidInputError: it is no duration, or longer than ten years.
+
+    Example:
+        >>> parse_duration_s("1h30m")
+        5400.0
+
+    """
+    word = str(text).strip().lower().replace(" ", "")
+    parts = _PART.findall(word)
+    if not parts or "".join(number + unit for number, unit in parts) != word:
+        msg = f"{str(text)!r} is no duration: write 90, 90s, 10m, 6h or 2d"
+        raise InvalidInputError(msg)
+    seconds = sum(float(number) * _UNITS[unit] for number, unit in parts)
+    if seconds > SECONDS_MAX:
+        msg = f"{str(text)!r} is too long: at most ten years (3650d)"
+        raise InvalidInputError(msg)
+    return seconds
+
+
+def parse_size_bytes(text: str | int) -> int:
+    """Return the bytes in *text*: `500000`, `64k`, `256M`, `1.5GiB`; a unit counts by 1024.
+
+    Raises:
+        InvalidInputError: it is no size.
+
+    Example:
+        >>> parse_size_bytes("64k")
+        65536
+
+    """
+    found = _SIZE.fullmatch(str(text).strip().lower())
+    if found is None:
+        msg = f"{str(text)!r} is no size: write 500000, 64k, 256M or 2G"
+        raise InvalidInputError(msg)
+    return int(float(found[1]) * 1024 ** " kmgt".index(found[2] or " "))
+
+
+def _whole(text: str, low: int, high: int) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        value = low - 1
+    if not low <= value <= high:
+        msg = f"{text!r} does not fit: a whole number from {low} to {high:,}"
+        raise InvalidInputError(msg)
+    return value
+
+
+def _base(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= BASE_MAX:
+        msg = f"{text!r} does not fit: a number from 0 to {BASE_MAX:,.0f}"
+        raise InvalidInputError(msg)
+    return value
+
+
+def _durability(text: str) -> str:
+    if text not in ("commit", "none"):
+        near = did_you_mean(text, ("commit", "none"))
+        msg = f"{text!r} does not fit: commit or none" + (f".{near}" if near else "")
+        raise InvalidInputError(msg)
+    return text
+
+
+def _yes_or_no(text: str) -> bool:
+    words = {"true": True, "yes": True, "on": True, "1": True}
+    words |= {"false": False, "no": False, "off": False, "0": False}
+    if text.lower() not in words:
+        msg = f"{text!r} does not fit: true or false"
+        raise InvalidInputError(msg)
+    return words[text.lower()]
+
+
+PARSERS: dict[str, Any] = {
+    "max-retries": lambda text: _whole(text, 0, RETRIES_MAX),
+    "backoff-base": _base,
+    "backoff-cap": parse_duration_s,
+    "count": lambda text: _whole(text, 1, COUNT_MAX),
+    "durability": _durability,
+    "paused": _yes_or_no,
+    "keep-finished": lambda text: _whole(text, 0, KEPT_MAX),
+}
+
+
+def setting_name(key: str) -> str:
+    """Return the name of the setting *key*, which may be written with `_`.
+
+    Raises:
+        InvalidInputError: there is no such setting.
+
+    """
+    name = key.strip().lower().replace("_", "-")
+    if name not in PARSERS:
+        near = did_you_mean(name, PARSERS)
+        msg = f"there is no setting {key!r}.{near} Known: {', '.join(PARSERS)}"
+        raise InvalidInputError(msg)
+    return name
+
+
+def read_config(home: Path) -> Config:
+    """Return the settings kept in *home*; the defaults where there are none.
+
+    Raises:
+        HomeError: `config.json` was damaged by hand.
+
+    """
+    path = home / "config.json"
+    try:
+        config = msgspec.json.decode(path.read_bytes(), type=Config)
+        for name, parse in PARSERS.items():
+            parse(str(getattr(config, name.replace("-", "_"))))
+    except FileNotFoundError:
+        return Config()
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError, InvalidInputError) as error:
+        msg = f"{path} cannot be read ({error}): mend it, or delete it to return to the defaults"
+        raise HomeError(msg) from None
+    return config
+
+
+def write_setting(home: Path, key: str, value: str | float) -> Config:
+    """Set *key* to *value* in *home* and return the settings as they are now.
+
+    Raises:
+        InvalidInputError: no such setting, or a value that does not fit; nothing was changed.
+
+    """
+    name = setting_name(key)
+    parsed = PARSERS[name](str(value).strip())
+    config = msgspec.structs.replace(read_config(home), **{name.replace("-", "_"): parsed})
+    path = home / "config.json"
+    draft = path.with_name(f"config.{os.getpid()}.tmp")
+    with open(draft, "wb", opener=_private) as file:
+        file.write(msgspec.json.format(msgspec.json.encode(config), indent=2) + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(path)
+    return config
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)

@@ -1,0 +1,146 @@
+"""What may be enqueued: every value is checked here, before anything is written.
+
+Job ids name files and the journal must stay readable by any JSON tool, so what could break either
+is refused at the door. The rule here: a refusal names the value and what is allowed, and bad input
+changes nothing; of an environment variable only the name is ever shown.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+
+from queuectl_magics.errors import InvalidInputError, did_you_mean
+from queuectl_magics.job import JobSpec, State
+from queuectl_magics.settings import BASE_MAX, RETRIES_MAX, SECONDS_MAX
+
+COMMAND_BYTES_MAX = 8 * 1024 * 1024
+PRIORITY_MAX = 1_000_000
+TIMEOUT_S_MIN = 0.001
+OUTPUT_MIN = 16 * 1024
+OUTPUT_MAX = 2**50
+NAME_LENGTH_MAX = 200
+ID_LENGTH_MAX = 64
+_ID = re.compile(rf"[A-Za-z0-9_][A-Za-z0-9._-]{{0,{ID_LENGTH_MAX - 1}}}")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+def check(spec: JobSpec) -> None:
+    """Accept *spec* or say what is wrong with it.
+
+    Raises:
+        InvalidInputError: with the first thing that does not fit.
+
+    Example:
+        >>> check(JobSpec(command="echo hi", id="job-1"))
+
+    """
+    _check_command(spec.command)
+    if spec.id is not None:
+        _check_id(spec.id)
+    if spec.name is not None:
+        _check_name("name", spec.name)
+    for tag in spec.tags:
+        _check_name("tag", tag)
+    check_range("max_retries", spec.max_retries, RETRIES_MAX)
+    check_range("backoff_base", spec.backoff_base, BASE_MAX)
+    check_range("backoff_cap_s", spec.backoff_cap_s, SECONDS_MAX)
+    check_range("backoff_jitter", spec.backoff_jitter, 1)
+    check_range("timeout_s", spec.timeout_s, SECONDS_MAX, low=TIMEOUT_S_MIN)
+    check_range("grace_s", spec.grace_s, SECONDS_MAX)
+    check_range("output_bytes_max", spec.output_bytes_max, OUTPUT_MAX, low=OUTPUT_MIN)
+    check_range("delay_s", spec.delay_s, SECONDS_MAX)
+    check_range("priority", spec.priority, PRIORITY_MAX, low=-PRIORITY_MAX)
+    if spec.cwd is not None:
+        _check_text("the directory", spec.cwd)
+        if not os.path.isdir(spec.cwd):
+            msg = f"the directory {spec.cwd!r} does not exist: create it first"
+            raise InvalidInputError(msg)
+    _check_shell(spec.shell)
+    for name, value in spec.env.items():
+        if not _VARIABLE.fullmatch(name):
+            msg = f"{name!r} is no name for an environment variable: letters, digits and _"
+            raise InvalidInputError(msg)
+        _check_text(f"the value of the environment variable {name}", value)
+
+
+def _check_text(what: str, text: str) -> None:
+    if "\0" in text:
+        msg = f"{what} contains a NUL byte, which no process can be given: remove it"
+        raise InvalidInputError(msg)
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        msg = f"{what} contains half a character (a lone surrogate, at {error.start}): remove it"
+        raise InvalidInputError(msg) from None
+
+
+def _check_command(command: str) -> None:
+    if not command.strip():
+        msg = "the command is empty: give one, like  echo hello"
+        raise InvalidInputError(msg)
+    _check_text("the command", command)
+    if len(command.encode()) > COMMAND_BYTES_MAX:
+        limit = COMMAND_BYTES_MAX // 1024**2
+        msg = f"the command is longer than {limit} MiB: put its data into a file"
+        raise InvalidInputError(msg)
+
+
+def _check_id(id: str) -> None:
+    if not _ID.fullmatch(id) or id.endswith("."):
+        msg = (
+            f"{id!r} cannot be an id: 1 to {ID_LENGTH_MAX} letters, digits, '.', '_' and '-', "
+            "not starting with '.' or '-', not ending with '.'"
+        )
+        raise InvalidInputError(msg)
+
+
+def _check_name(what: str, name: str) -> None:
+    _check_text(f"the {what}", name)
+    if not name.strip() or len(name) > NAME_LENGTH_MAX or not name.isprintable():
+        msg = f"{name[:80]!r} cannot be a {what}: 1 to {NAME_LENGTH_MAX} printable characters"
+        raise InvalidInputError(msg)
+
+
+def check_range(what: str, value: float | None, high: float, low: float = 0) -> None:
+    """Accept *value*, or None, if it lies from *low* to *high*.
+
+    Raises:
+        InvalidInputError: it does not.
+
+    """
+    if value is not None and not low <= value <= high:
+        msg = f"{what} is {value}: it must be from {low:,.16g} to {high:,.16g}"
+        raise InvalidInputError(msg)
+
+
+def _check_shell(shell: str | None) -> None:
+    if shell is None:
+        return
+    _check_text("the shell", shell)
+    try:
+        words = shlex.split(shell)
+    except ValueError:
+        words = []
+    if not words:
+        msg = f"{shell!r} is no program: name one, like bash or python"
+        raise InvalidInputError(msg)
+
+
+def parse_state(state: str | State | None) -> State | None:
+    """Return the state that *state* names.
+
+    Raises:
+        InvalidInputError: there is none of that name.
+
+    """
+    if state is None:
+        return None
+    word = state.strip().lower()
+    try:
+        return State("cancelled" if word == "canceled" else word)
+    except ValueError:
+        near = did_you_mean(word, list(State))
+        msg = f"there is no state {state!r}.{near} Known: {', '.join(State)}"
+        raise InvalidInputError(msg) from None
