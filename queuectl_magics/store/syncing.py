@@ -1,0 +1,76 @@
+"""Make changes durable without waiting for it.
+
+A worker must not stand still for a disk: what it leases may start and what has ended may be shown
+as soon as it is written, if only the disk has it a moment later. The rule here: what may be thrown
+away once a change is durable (the exit record of a settled attempt) is kept until then.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterable
+
+from queuectl_magics.errors import QueuectlError
+from queuectl_magics.store.store import Store
+
+GATHER_S = 0.005
+
+
+class Syncing:
+    """A thread that sees a store's changes to the disk, soon after they were made.
+
+    Attributes:
+        error: why the disk did not confirm, if it did not.
+
+    """
+
+    def __init__(self, store: Store) -> None:
+        self.error: QueuectlError | None = None
+        self._store = store
+        self._seq = 0
+        self._then: list[Callable[[], None]] = []
+        self._wanted = threading.Condition()
+        self._closing = False
+        self._thread = threading.Thread(target=self._run, name="queuectl-sync", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def soon(self, seq: int, then: Iterable[Callable[[], None]]) -> None:
+        """See event *seq* to the disk, and call each of *then* when it is there."""
+        with self._wanted:
+            self._seq = max(self._seq, seq)
+            self._then.extend(then)
+            self._wanted.notify()
+
+    def close(self) -> None:
+        """Finish what was asked for and end."""
+        with self._wanted:
+            self._closing = True
+            self._wanted.notify()
+        self._thread.join()
+
+    def _run(self) -> None:
+        done = 0
+        while True:
+            with self._wanted:
+                while self._seq == done and not self._then and not self._closing:
+                    self._wanted.wait()
+                if self._seq == done and not self._then:
+                    return
+                done, then = self._seq, self._then
+                self._then = []
+                closing = self._closing
+            if not closing:
+                time.sleep(GATHER_S)  # one sync for all that changes in the meantime
+            try:
+                self._store.sync(self._store.seq)
+            except QueuectlError as error:
+                self.error = error
+                continue
+            for call in then:
+                with contextlib.suppress(OSError):  # it only tidies up
+                    call()

@@ -1,0 +1,1398 @@
+"""Power cuts, simulated: every state a disk may be in afterwards is opened by the real code.
+
+The file operations of the store are recorded through a shim over `os`. Then, for a cut after each
+of them, the states are enumerated that a file system may leave behind: any subset of the names
+that no `fsync` of their folder has confirmed, and the data that no `fsync` of its file has
+confirmed lost, torn, zero-filled or with a hole. Each state is laid out in memory, opened after
+"another boot", and compared with the history: it must be the queue as of some event, not before
+the last one that had been acknowledged. Mutants of the store prove that this has teeth.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import functools
+import hashlib
+import itertools
+import json
+import os
+import random
+import shutil
+import sys
+import tempfile
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from queuectl_magics import clock, codec, environment, journal, lifecycle
+from queuectl_magics.errors import QueuectlError, StoreDamagedError, StoreFullError
+from queuectl_magics.events import Event
+from queuectl_magics.job import Exit, JobRecord, JobSpec, State
+from queuectl_magics.store import Store, archive, compaction, opening, repair
+from queuectl_magics.store import home as home_module
+from queuectl_magics.store import store as store_module
+from queuectl_magics.store.generation import Generation
+from queuectl_magics.table import Table
+
+SOAK = bool(os.environ.get("QUEUECTL_SOAK_S"))  # set by `make soak`
+NAME_SUBSETS_MAX = 2**10 if SOAK else 2**7
+STATES_PER_POINT_MAX = 4_000 if SOAK else 2_000
+USED_EVERY = 1 if SOAK else 6
+pytestmark = pytest.mark.timeout(7_200 if SOAK else 120)
+NOW = datetime(2026, 11, 24, 8, 11, 4, tzinfo=UTC)
+REAL = {
+    name: getattr(os, name)
+    for name in (
+        "open", "write", "pwrite", "ftruncate", "truncate", "fsync", "fdatasync", "rename",
+        "replace", "link", "unlink", "remove", "mkdir", "dup", "close",
+    )
+    if hasattr(os, name)
+}  # fmt: skip
+
+
+class Killed(BaseException):
+    """The process was killed at this operation."""
+
+
+# --- the recorder -------------------------------------------------------------------------------
+
+
+class Disk:
+    """What a process asks of the file system below *root*, operation by operation.
+
+    Attributes:
+        ops: the operations so far; names are relative to *root*, files are numbers.
+        kill_at: the index of the operation at which the process is killed, if any.
+        killed_at: how many operations there were when it was killed.
+        room: how many bytes are free, if the disk is about to be full.
+
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.ops: list[tuple] = []
+        self.kill_at: int | None = None
+        self.killed_at = 0
+        self.room: int | None = None
+        self.dead = False
+        self._names: dict[str, int] = {}
+        self._fds: dict[int, int | str] = {}
+        self._number = itertools.count(1)
+
+    def adopt(self) -> None:
+        """Take what lies below *root* already as being on the disk."""
+        for folder, _, files in os.walk(self.root):
+            if folder != str(self.root):
+                self.ops.append(("mkdir", self._rel(folder)))
+            for name in files:
+                path = os.path.join(folder, name)
+                file = self._names[self._rel(path)] = next(self._number)
+                self.ops.append(("create", self._rel(path), file))
+                self.ops.append(("write", file, 0, Path(path).read_bytes()))
+                self.ops.append(("sync", file))
+        for folder, _, _ in os.walk(self.root):
+            self.ops.append(("syncdir", self._rel(folder)))
+
+    @contextmanager
+    def recording(self) -> Iterator[Disk]:
+        """Record what this process does within the block."""
+        with pytest.MonkeyPatch.context() as patch:
+            for name in REAL:
+                patch.setattr(os, name, getattr(self, name))
+            yield self
+
+    def _rel(self, path: object) -> str:
+        return os.path.relpath(os.fspath(path), self.root)
+
+    def _ours(self, path: object) -> bool:
+        return isinstance(path, str | os.PathLike) and os.path.abspath(path).startswith(
+            str(self.root)
+        )
+
+    def _note(self, *op: object) -> None:
+        if self.kill_at == len(self.ops) and not self.dead:
+            self.dead, self.killed_at = True, len(self.ops)
+            raise Killed
+        if not self.dead:
+            self.ops.append(op)
+
+    def open(self, path, flags, mode=0o777, **more):
+        """Record a new file, or that one was emptied."""
+        ours = self._ours(path)
+        rel = self._rel(path) if ours else ""
+        is_new = ours and flags & os.O_CREAT and rel not in self._names
+        if is_new:
+            self._note("create", rel, file := next(self._number))
+            if self.dead:
+                return REAL["open"](os.devnull, os.O_RDWR)
+            self._names[rel] = file
+        elif ours and flags & os.O_TRUNC:
+            self._note("truncate", self._names[rel], 0)
+        fd = REAL["open"](path, flags, mode, **more)
+        if ours:
+            self._fds[fd] = self._names.get(rel, rel)
+        return fd
+
+    def write(self, fd, data):
+        """Record bytes at the end of a file, or where its descriptor stands."""
+        file = self._fds.get(fd)
+        if file is None:
+            return REAL["write"](fd, data)
+        return self._write(file, fd, data, None)
+
+    def pwrite(self, fd, data, offset):
+        """Record bytes at a place of a file."""
+        file = self._fds.get(fd)
+        if file is None:
+            return REAL["pwrite"](fd, data, offset)
+        return self._write(file, fd, data, offset)
+
+    def _write(self, file, fd, data, offset):
+        import fcntl
+
+        if offset is None:
+            append = fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_APPEND
+            at = os.fstat(fd).st_size if append else os.lseek(fd, 0, os.SEEK_CUR)
+        else:
+            at = offset
+        if self.room is not None:
+            data = data[: self.room]
+            self.room -= len(data)
+            if not data:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self._note("write", file, at, bytes(data))
+        if self.dead:
+            return len(data)
+        return REAL["write"](fd, data) if offset is None else REAL["pwrite"](fd, data, offset)
+
+    def ftruncate(self, fd, size):
+        """Record that a file was cut."""
+        self._note("truncate", self._fds[fd], size)
+        if not self.dead:
+            REAL["ftruncate"](fd, size)
+
+    def truncate(self, path, size):
+        """Record that a file was cut."""
+        self._note("truncate", self._names[self._rel(path)], size)
+        if not self.dead:
+            REAL["truncate"](path, size)
+
+    def fsync(self, fd):
+        """Record that a file, or the names in a folder, are on the disk now."""
+        file = self._fds.get(fd)
+        if isinstance(file, int):
+            self._note("sync", file)
+        elif file is not None:
+            self._note("syncdir", file)
+
+    fdatasync = fsync
+
+    def rename(self, old, new):
+        """Record that a file has another name now."""
+        if not self._ours(old):
+            REAL["rename"](old, new)
+            return
+        a, b = self._rel(old), self._rel(new)
+        if self._names.get(a) == self._names.get(b) and a in self._names:
+            return  # two names of one file: rename(2) does nothing
+        file = self._names.get(a)
+        self._note("rename", a, b, file)
+        if self.dead:
+            return
+        REAL["rename"](old, new)
+        self._names[b] = self._names.pop(a)
+
+    replace = rename
+
+    def link(self, old, new):
+        """Record that a file has a second name."""
+        self._note("link", self._rel(new), file := self._names[self._rel(old)])
+        if not self.dead:
+            REAL["link"](old, new)
+            self._names[self._rel(new)] = file
+
+    def unlink(self, path, **more):
+        """Record that a name is gone."""
+        if not self._ours(path):
+            REAL["unlink"](path, **more)
+        elif self._rel(path) not in self._names:
+            raise FileNotFoundError(path)
+        else:
+            self._note("unlink", self._rel(path))
+            if not self.dead:
+                REAL["unlink"](path, **more)
+                del self._names[self._rel(path)]
+
+    remove = unlink
+
+    def mkdir(self, path, mode=0o777, **more):
+        """Record a new folder."""
+        if self._ours(path) and not os.path.exists(path) and os.path.isdir(os.path.dirname(path)):
+            self._note("mkdir", self._rel(path))
+        if not self.dead:
+            REAL["mkdir"](path, mode, **more)
+
+    def dup(self, fd):
+        """Remember what the new descriptor stands for."""
+        new = REAL["dup"](fd)
+        if fd in self._fds:
+            self._fds[new] = self._fds[fd]
+        return new
+
+    def close(self, fd):
+        """Forget a descriptor."""
+        self._fds.pop(fd, None)
+        REAL["close"](fd)
+
+
+# --- the states that a cut may leave ------------------------------------------------------------
+
+NAMING = ("create", "rename", "link", "unlink", "mkdir")
+Left = dict[str, bytes | None]  # name → content; None for a folder
+
+
+def states_after(ops: list[tuple], dice: random.Random) -> Iterator[Left]:
+    """Yield what the disk may hold when the power is cut after *ops*."""
+    synced = {op[1]: at for at, op in enumerate(ops) if op[0] == "syncdir"}
+    naming = [(at, op) for at, op in enumerate(ops) if op[0] in NAMING]
+    loose = [at for at, op in naming if at > synced.get(os.path.dirname(op[1]) or ".", -1)]
+    sure = [op for at, op in naming if not loose or at < loose[0]]
+    rest = [(at, op) for at, op in naming if loose and at >= loose[0]]
+    begin: dict[str, int | None] = {}
+    for op in sure:
+        apply_name(begin, op)
+    variants = {
+        file: list(contents_after(list(changes), dice)) for file, changes in by_file(ops).items()
+    }
+    found = 0
+    for lost in subsets(loose, dice):
+        names = dict(begin)
+        for at, op in rest:
+            if at not in lost:
+                apply_name(names, op)
+        names = rooted(names)
+        files = sorted({file for file in names.values() if file is not None})
+        choices = [variants.get(file, [b""]) for file in files]
+        for chosen in combinations(choices, dice):
+            content = dict(zip(files, chosen, strict=True))
+            yield {name: None if file is None else content[file] for name, file in names.items()}
+            found += 1
+            if found >= STATES_PER_POINT_MAX:
+                return
+
+
+def apply_name(names: dict[str, int | None], op: tuple) -> None:
+    """Let one operation on names take effect."""
+    match op:
+        case ("create" | "link", name, file):
+            names[name] = file
+        case ("rename", old, new, file):
+            names.pop(old, None)
+            names[new] = file
+        case ("unlink", name):
+            names.pop(name, None)
+        case ("mkdir", name):
+            names[name] = None
+
+
+def rooted(names: dict[str, int | None]) -> dict[str, int | None]:
+    """Return the names whose folders are there."""
+    kept: dict[str, int | None] = {}
+    for name in sorted(names):
+        folder = os.path.dirname(name)
+        if not folder or folder in kept:
+            kept[name] = names[name]
+    return kept
+
+
+def subsets(loose: list[int], dice: random.Random) -> Iterator[set[int]]:
+    """Yield which of the unconfirmed operations are lost: every subset, if they are few."""
+    yield set()
+    yield set(loose)
+    if 2 ** len(loose) <= NAME_SUBSETS_MAX:
+        for count in range(1, len(loose)):
+            yield from map(set, itertools.combinations(loose, count))
+        return
+    for at in range(1, len(loose)):  # the tail is lost; the head is lost; one is lost; one stays
+        yield set(loose[at:])
+        yield set(loose[:at])
+    for one in loose:
+        yield {one}
+        yield set(loose) - {one}
+    for _ in range(NAME_SUBSETS_MAX):
+        yield {at for at in loose if dice.random() < 0.5}
+
+
+def by_file(ops: list[tuple]) -> dict[int, list[tuple[tuple, bool]]]:
+    """Return for each file its changes, each with whether a sync has confirmed it."""
+    changes: dict[int, list[tuple[tuple, bool]]] = {}
+    for op in ops:
+        if op[0] in ("write", "truncate"):
+            changes.setdefault(op[1], []).append((op, False))
+        elif op[0] == "sync":
+            changes[op[1]] = [(change, True) for change, _ in changes.get(op[1], [])]
+    return changes
+
+
+def contents_after(changes: list[tuple[tuple, bool]], dice: random.Random) -> Iterator[bytes]:
+    """Yield what a file may hold: each unconfirmed write there, lost, zeros, torn or holed."""
+    sure = [op for op, confirmed in changes if confirmed]
+    loose = [op for op, confirmed in changes if not confirmed]
+    base = written(b"", [(op, "there") for op in sure])
+    yield written(base, [(op, "there") for op in loose])
+    if not loose:
+        return
+    fates = ("lost", "there", "zeros")
+    if len(loose) <= 3:
+        chosen = list(itertools.product(fates, repeat=len(loose)))
+    else:
+        chosen = [tuple(dice.choice(fates) for _ in loose) for _ in range(27)]
+        chosen += [("lost",) * len(loose), ("zeros",) * len(loose)]
+        chosen += [("zeros",) + ("there",) * (len(loose) - 1)]
+    for fate in chosen:
+        yield written(base, list(zip(loose, fate, strict=True)))
+    for at, op in enumerate(loose):
+        if op[0] == "write":
+            for cut in cuts(op[3]):
+                for kind in ("torn", "torn-zeros", "holed"):
+                    before = [(other, "there") for other in loose[:at]]
+                    after = [(other, "there") for other in loose[at + 1 :]]
+                    yield written(base, [*before, (op, (kind, cut)), *after])
+                    yield written(base, [*before, (op, (kind, cut))])
+
+
+def cuts(data: bytes) -> list[int]:
+    """Return where a write may be torn: near its ends, in the middle, at the ends of its lines."""
+    places = {1, len(data) // 2, len(data) - 1, *range(1, len(data), 7 if SOAK else len(data))}
+    places |= {at for at, byte in enumerate(data) if byte == ord("\n")}
+    places |= {at + 1 for at, byte in enumerate(data[:-1]) if byte == ord("\n")}
+    good = sorted(place for place in places if 0 < place < len(data))
+    return good if len(good) <= 6 or SOAK else [*good[:3], *good[-3:]]
+
+
+def written(base: bytes, changes: list[tuple[tuple, object]]) -> bytes:
+    """Return *base* after *changes*, each with its fate."""
+    content = bytearray(base)
+    for op, fate in changes:
+        if fate == "lost":
+            continue
+        if op[0] == "truncate":
+            del content[op[2] :]
+            content.extend(bytes(max(0, op[2] - len(content))))
+            continue
+        _, _, at, data = op
+        match fate:
+            case "zeros":
+                data = bytes(len(data))
+            case ("torn", cut):
+                data = data[:cut]
+            case ("torn-zeros", cut):
+                data = data[:cut] + bytes(len(data) - cut)
+            case ("holed", cut):
+                data = bytes(cut) + data[cut:]
+        content.extend(bytes(max(0, at - len(content))))
+        content[at : at + len(data)] = data
+    return bytes(content)
+
+
+def combinations(choices: list[list[bytes]], dice: random.Random) -> Iterator[tuple[bytes, ...]]:
+    """Yield every combination of contents, or all first, each one alone, and a sample."""
+    count = 1
+    for one in choices:
+        count *= len(one)
+    if count <= STATES_PER_POINT_MAX:
+        yield from itertools.product(*choices)
+        return
+    first = tuple(one[0] for one in choices)
+    yield first
+    for at, one in enumerate(choices):
+        for content in one[1:]:
+            yield (*first[:at], content, *first[at + 1 :])
+    for _ in range(STATES_PER_POINT_MAX):
+        yield tuple(dice.choice(one) for one in choices)
+
+
+# --- what must hold afterwards ------------------------------------------------------------------
+
+
+class History:
+    """What was written to the journal, and what was acknowledged when."""
+
+    def __init__(self, disk: Disk, start: Iterable[JobRecord] = (), seq: int = 0) -> None:
+        self.disk = disk
+        self.start = list(start)
+        self.start_seq = seq
+        self.began = len(disk.ops)
+        self.acks: list[tuple[int, int]] = []
+        self.dropped: dict[str, int] = {}
+
+    def ack(self, store: Store) -> None:
+        """Note that everything up to now was acknowledged."""
+        self.acks.append((len(self.disk.ops), store.seq))
+
+    def acked(self, ops: int) -> int:
+        """Return the last event that had been acknowledged after so many operations."""
+        return max((seq for at, seq in self.acks if at <= ops), default=0)
+
+    def expected(self) -> dict[int, dict[str, bytes]]:
+        """Return the jobs as of each event, folded from the lines that were written."""
+        table = Table(self.start, seq=self.start_seq)
+        found = {table.seq: _encoded(table)}
+        for op in self.disk.ops[self.began :]:
+            if op[0] != "write":
+                continue
+            for line in op[3].split(b"\n"):
+                numbers = journal.number(line)
+                if numbers is None or numbers.seq != table.seq + 1:
+                    continue
+                event = codec.decode_line(line)
+                if isinstance(event, Event):
+                    table.fold(event)
+                else:
+                    table.pass_over()
+                found[table.seq] = _encoded(table)
+        return found
+
+
+def _encoded(table: Table) -> dict[str, bytes]:
+    return {id: codec.encode_jobs([job]) for id, job in table.jobs.items()}
+
+
+class Examined(Counter):
+    """How many states were opened, and what was wrong with how many; with an example of each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.examples: dict[str, str] = {}
+        self.seen: set[bytes] = set()
+
+    def blame(self, what: str, example: str) -> None:
+        """Count a violation."""
+        self[what] += 1
+        self.examples.setdefault(what, example)
+
+    @property
+    def violations(self) -> dict[str, int]:
+        """What went wrong how often."""
+        return {what: count for what, count in self.items() if what not in ("states", "points")}
+
+    def __str__(self) -> str:
+        told = f"{self['points']} cuts, {self['states']} states, {self.violations or 'all well'}"
+        return told + "".join(f"\n    {k}: {v}" for k, v in self.examples.items())
+
+
+def all_well(story: str, examined: Examined) -> bool:
+    """Print what was examined, for `pytest -s` and for failures, and say whether all held."""
+    sys.stdout.write(f"\npower cuts {story}: {examined}\n")
+    return not examined.violations
+
+
+def lay_out(state: Left, root: Path) -> None:
+    """Make *root* hold exactly *state*."""
+    shutil.rmtree(root, ignore_errors=True)
+    root.mkdir(parents=True)
+    for name in sorted(state):
+        content = state[name]
+        if content is None:
+            (root / name).mkdir(exist_ok=True)
+        else:
+            (root / name).write_bytes(content)
+
+
+def examine(
+    history: History,
+    lab: Path,
+    *,
+    first: int = 0,
+    check: Callable[[Store, int], str | None] = lambda _store, _seq: None,
+    visit: Callable[[Path], tuple[str, str] | None] | None = None,
+    into: Examined | None = None,
+    until_caught: bool = False,
+) -> Examined:
+    """Cut the power after each operation from *first* on and open every state."""
+    examined, dice = Examined() if into is None else into, random.Random(1)
+    ops, expected = history.disk.ops, history.expected()
+    salt = repr(sorted(expected.items())).encode()
+    with booted("after"):
+        for count in range(first, len(ops) + 1):
+            examined["points"] += 1
+            acked = history.acked(count)
+            for state in states_after(ops[:count], dice):
+                key = fingerprint(state, salt + b"%d" % acked)
+                if key in examined.seen:
+                    continue
+                examined.seen.add(key)
+                examined["states"] += 1
+                lay_out(state, lab / "after")
+                use, home = examined["states"] % USED_EVERY == 0, lab / "after" / "home"
+                if visit is not None:
+                    problem = visit(home)
+                else:
+                    problem = reopen(home, acked, expected, check, use=use)
+                if problem:
+                    last = ops[count - 1][:3] if count else ()
+                    sizes = {k: v and len(v) for k, v in state.items()}
+                    examined.blame(problem[0], f"after {count} {last}: {problem[1]} {sizes}")
+                    if until_caught:
+                        return examined
+    return examined
+
+
+def fingerprint(state: Left, salt: bytes) -> bytes:
+    """Return what tells states apart for the opening: the two files in force, and all names."""
+    told = hashlib.sha256(salt + str(sorted(state)).encode())
+    for name in sorted(state):
+        if "prev" not in name and "tmp" not in name and state[name]:
+            told.update(name.encode() + b"\0" + state[name])
+    return told.digest()
+
+
+def reopen(
+    home: Path,
+    acked: int,
+    expected: dict[int, dict[str, bytes]],
+    check: Callable[[Store, int], str | None],
+    *,
+    use: bool,
+) -> tuple[str, str] | None:
+    """Open what a cut has left, compare it with the history, and use it."""
+    jobs = home / "jobs.json"
+    if jobs.exists():
+        try:
+            json.loads(jobs.read_bytes())
+        except ValueError:
+            return "jobs.json is no JSON", repr(jobs.read_bytes()[:80])
+    try:
+        store = Store(home)
+    except QueuectlError as error:
+        return "refused", str(error)
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is a violation
+        return f"crashed: {type(error).__name__}", str(error)
+    try:
+        seq, found = store.seq, _encoded(store.table)
+        if seq < acked:
+            return "an acknowledged event is lost", f"event {seq} of {acked}"
+        if found != expected.get(seq):
+            wanted = expected.get(seq, {})
+            return "other jobs", f"as of {seq}: {sorted(found)} and not {sorted(wanted)}"
+        problem = check(store, seq)
+        if problem or not use:
+            return (problem, f"as of {seq}") if problem else None
+        enqueue(store, "afterwards")
+        used = _encoded(store.table)
+    finally:
+        store.close()
+    for act in (compaction.compact, lambda _store: None):
+        with closing(Store(home)) as again:
+            if _encoded(again.table) != used:
+                return "changed when reopened", f"as of {seq}"
+            act(again)
+    return None
+
+
+@contextmanager
+def booted(boot: str) -> Iterator[None]:
+    """Pretend that the machine was started another time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(journal, "boot_id", lambda: boot)
+        for module in (store_module, repair):
+            patch.setattr(module, "boot_id", lambda: boot, raising=False)
+        patch.setattr(home_module, "filesystem_type", lambda _path: "")  # 1 ms, each time
+        patch.setattr(clock, "utc_now", lambda: NOW)  # so that equal states are seen to be equal
+        patch.setattr(uuid, "uuid4", lambda: uuid.UUID(int=7))
+        yield
+
+
+@pytest.fixture
+def lab() -> Iterator[Path]:
+    """A folder in memory, if there is one."""
+    within = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    with tempfile.TemporaryDirectory(prefix="queuectl-powercut-", dir=within) as folder:
+        yield Path(folder)
+
+
+# --- the stories --------------------------------------------------------------------------------
+
+
+def enqueue(store: Store, *ids: str, wait: bool = True, env_ref: str | None = None) -> None:
+    """Accept a job for each of *ids*."""
+
+    def decide(_table: Table, now: datetime) -> Iterator[Event]:
+        for id in ids:
+            job = lifecycle.new_job(
+                JobSpec(command=f"echo {id}"),
+                id=id,
+                now=now,
+                max_retries=3,
+                backoff_base=2.0,
+                backoff_cap_s=3600.0,
+                env_ref=env_ref,
+            )
+            yield lifecycle.enqueue(job)
+
+    store.transact(decide, wait=wait)
+
+
+def lease(store: Store, id: str) -> None:
+    """Begin the next attempt of a job."""
+    store.transact(
+        lambda table, now: [lifecycle.lease(table.jobs[id], worker="w", token="t", now=now)]
+    )
+
+
+def settle(store: Store, id: str, code: int = 0) -> None:
+    """End the attempt of a job."""
+    store.transact(
+        lambda table, now: [
+            lifecycle.settle(
+                table.jobs[id], table.jobs[id].attempt, Exit(code=code, finished_at=now)
+            )
+        ]
+    )
+
+
+def prune(store: Store, id: str) -> None:
+    """Drop a job."""
+    store.transact(lambda table, now: [lifecycle.prune(table.jobs[id], now=now)])
+
+
+@contextmanager
+def opened(disk: Disk, boot: str = "before") -> Iterator[tuple[Store, History]]:
+    """Open the home below the disk's root and record."""
+    with booted(boot), disk.recording():
+        store = Store(disk.root / "home")
+        try:
+            yield store, History(disk)
+        finally:
+            store.close()
+
+
+def new_disk(lab: Path) -> Disk:
+    """Return a disk that holds nothing but a folder."""
+    root = lab / "live"
+    shutil.rmtree(root, ignore_errors=True)
+    root.mkdir()
+    return Disk(root)
+
+
+def a_life(lab: Path) -> History:
+    """Record the creation of a queue, changes, compactions, a prune, and unconfirmed changes."""
+    with opened(new_disk(lab)) as (store, history):
+        history.ack(store)
+        for step in (
+            lambda: enqueue(store, "1", "2", "3"),
+            lambda: lease(store, "1"),
+            lambda: settle(store, "1"),
+            lambda: compaction.compact(store),
+            lambda: enqueue(store, "4"),
+            lambda: lease(store, "2"),
+            lambda: settle(store, "2", 1),
+            lambda: prune(store, "1"),
+            lambda: compaction.compact(store),
+        ):
+            step()
+            history.ack(store)
+        enqueue(store, "5", wait=False)
+        enqueue(store, "6", wait=False)
+        enqueue(store, "7", wait=False)
+        store.sync(store.seq)
+        history.ack(store)
+        enqueue(store, "8", wait=False)
+        compaction.compact(store)
+        history.ack(store)
+        enqueue(store, "9")
+        history.ack(store)
+    return history
+
+
+def a_killed_compaction(lab: Path, after: int) -> tuple[History, int]:
+    """Record a compaction killed at its operation number *after*, and another process's changes.
+
+    Returns the history and at which operation the killing was; -1 if it came to its end before.
+    """
+    with opened(new_disk(lab)) as (store, history):
+        disk = history.disk
+        history.ack(store)
+        enqueue(store, "1", "2")
+        lease(store, "1")
+        settle(store, "1")
+        prune(store, "1")
+        history.ack(store)
+        enqueue(store, "3", wait=False)
+        disk.kill_at = began = len(disk.ops) + after
+        try:
+            compaction.compact(store)
+        except Killed:
+            pass
+        else:
+            return history, -1
+        store.close()
+        disk.kill_at, disk.dead = None, False
+        other = Store(disk.root / "home")
+        enqueue(other, "4")
+        history.ack(other)
+        compaction.compact(other)
+        enqueue(other, "5")
+        history.ack(other)
+        other.close()
+    return history, began
+
+
+def killed_compactions(lab: Path, *, first: int = 0, until_caught: bool = False) -> Examined:
+    """Examine what a cut leaves after a compaction was killed, at each of its operations."""
+    examined = Examined()
+    for kill in itertools.count(first):
+        history, began = a_killed_compaction(lab, kill)
+        if began < 0 or (until_caught and examined.violations):
+            return examined
+        examine(history, lab, first=began, into=examined, until_caught=until_caught)
+    raise AssertionError
+
+
+def test_nothing_acknowledged_is_lost_in_a_power_cut(lab):
+    """Whenever the power is cut, the queue opens again as of an event not before the last ack."""
+    history = a_life(lab)
+
+    examined = examine(history, lab)
+
+    assert all_well(f"in a life of {len(history.disk.ops)} operations", examined)
+
+
+def test_a_process_killed_in_a_compaction_and_then_a_power_cut_lose_nothing(lab):
+    """A compaction killed at any operation, others that go on, then a cut: nothing is lost."""
+    examined = killed_compactions(lab)
+
+    assert all_well("after a killed compaction", examined)
+
+
+def test_a_power_cut_during_the_recovery_from_a_power_cut_loses_nothing(lab):
+    """What was there after the first cut is there after the second, wherever that falls."""
+    history, examined, dice = a_life(lab), Examined(), random.Random(2)
+    ops, found = history.disk.ops, []
+    for count in range(20, len(ops)):
+        found += [(history.acked(count), state) for state in states_after(ops[:count], dice)]
+    for acked, state in dice.sample(found, 20 if SOAK else 6):
+        lay_out(state, lab / "live")
+        again = a_second_life(lab, acked)
+        examine(again, lab, first=again.acks[0][0], into=examined)
+
+    assert all_well("while recovering from one", examined)
+
+
+def a_second_life(lab: Path, acked: int) -> History:
+    """Record a recovery and what comes after it."""
+    disk = Disk(lab / "live")
+    disk.adopt()
+    shutil.copytree(lab / "live", lab / "copy", dirs_exist_ok=True)
+    with booted("between"), closing(Store(lab / "copy" / "home")) as copy:
+        start, seq = list(copy.table.jobs.values()), copy.seq
+    shutil.rmtree(lab / "copy")
+    history = History(disk, start, seq)
+    assert acked <= seq
+    history.acks.append((len(disk.ops), seq))
+    with booted("between"), disk.recording(), closing(Store(disk.root / "home")) as store:
+        enqueue(store, "x", "y", wait=False)
+        enqueue(store, "z")
+        history.ack(store)
+        compaction.compact(store)
+        enqueue(store, "u")
+        history.ack(store)
+    return history
+
+
+def test_a_process_killed_while_it_creates_a_queue_and_then_a_power_cut_lose_nothing(lab):
+    """Whoever finds half a queue finishes it, names and all, before accepting a job."""
+    examined = Examined()
+    for kill in itertools.count():
+        disk = new_disk(lab)
+        disk.kill_at = kill
+        killed = False
+        with booted("before"), disk.recording():
+            try:
+                Store(disk.root / "home").close()
+            except Killed:
+                killed = True
+            disk.kill_at, disk.dead = None, False
+            history = History(disk)
+            with closing(Store(disk.root / "home")) as store:
+                enqueue(store, "1")
+                history.ack(store)
+        examine(history, lab, first=kill, into=examined)
+        if not killed:
+            break
+
+    assert all_well("after a killed creation", examined)
+
+
+def test_an_acknowledged_line_that_was_altered_is_never_cut_off(lab):
+    """After another start of the machine a damaged line is told from one that a cut has torn."""
+    examined = bit_rot(lab)
+
+    assert all_well("and bits that changed", examined)
+
+
+def bit_rot(lab: Path) -> Examined:
+    """Change a bit in each line but the last, after another start: the store must refuse."""
+    examined = Examined()
+    with opened(new_disk(lab)) as (store, _):
+        for id in ("1", "2", "3", "4"):
+            enqueue(store, id)
+    path = lab / "live" / "home" / "journal.jsonl"
+    whole = path.read_bytes()
+    ends = [at for at, byte in enumerate(whole) if byte == ord("\n")]
+    with booted("after"):
+        for begin, end in itertools.pairwise(ends[:-1]):
+            for at in range(begin + 1, end, 1 if SOAK else 7):
+                data = bytearray(whole)
+                data[at] ^= 1
+                path.write_bytes(data)
+                examined["states"] += 1
+                with contextlib.suppress(StoreDamagedError):
+                    Store(path.parent).close()
+                    examined.blame("an acknowledged event is lost", f"byte {at}")
+    return examined
+
+
+def test_two_processes_and_a_compaction_between_them_lose_nothing(lab):
+    """What one acknowledges while the other compacts survives, whenever the power is cut."""
+    with opened(new_disk(lab)) as (store, history):
+        other = Store(history.disk.root / "home")
+
+        def meanwhile(point: str) -> None:
+            if point == "snapshot-written":
+                enqueue(other, "b")
+                history.ack(other)
+                enqueue(other, "c", wait=False)
+
+        store.at = meanwhile
+        enqueue(store, "a")
+        history.ack(store)
+        compaction.compact(store)
+        other.sync(other.seq)
+        history.ack(other)
+        enqueue(store, "d")
+        history.ack(store)
+        enqueue(other, "e")
+        history.ack(other)
+        other.close()
+
+    examined = examine(history, lab)
+
+    assert all_well("with two processes", examined)
+
+
+def test_without_durability_a_finished_compaction_is_what_survives(lab):
+    """`durability = none` promises what the last compaction covered, and that the queue opens."""
+    with opened(new_disk(lab)) as (store, history):
+        store.durability = "none"
+        enqueue(store, "1", "2", "3")
+        compaction.compact(store)
+        history.ack(store)
+        enqueue(store, "4")
+        enqueue(store, "5")
+        compaction.compact(store)
+        history.ack(store)
+        enqueue(store, "6")
+
+    examined = examine(history, lab)
+
+    assert all_well("without durability", examined)
+
+
+def test_what_a_full_disk_has_accepted_survives(lab):
+    """An error that names what was stored tells the truth, also after a power cut."""
+    assert all_well("on a full disk", full_disk(lab))
+
+
+def full_disk(lab: Path) -> Examined:
+    """Examine a life in which the disk was full for a moment."""
+    with opened(new_disk(lab)) as (store, history):
+        enqueue(store, "1")
+        history.ack(store)
+        history.disk.room = 800
+        with pytest.raises(StoreFullError) as full:
+            enqueue(store, "2", "3", "4", "5")
+        assert ("2", "3") == full.value.accepted
+        history.ack(store)
+        history.disk.room = None
+        enqueue(store, "6")
+        history.ack(store)
+    return examine(history, lab)
+
+
+def test_the_jobs_of_another_tool_survive_their_import(lab):
+    """A jobs.json that was there before us is imported whole or waits to be imported."""
+    disk = new_disk(lab)
+    row = {"id": "a", "command": "echo a", "state": "pending", "attempts": 0, "max_retries": 3}
+    times = {"created_at": "2026-01-01T00:00:00Z", "updated_at": "2026-01-01T00:00:00Z"}
+    old = json.dumps([row | times, row | times | {"id": "b", "state": "completed"}]).encode()
+    (disk.root / "home").mkdir()
+    (disk.root / "home" / "jobs.json").write_bytes(old)
+    disk.adopt()
+    jobs = codec.decode_classic_jobs(old, NOW)
+    history = History(disk, jobs, len(jobs))
+    history.acks.append((len(disk.ops), len(jobs)))
+    with booted("before"), disk.recording(), closing(Store(disk.root / "home")) as store:
+        enqueue(store, "c")
+        history.ack(store)
+
+    examined = examine(history, lab, first=history.acks[0][0])
+
+    assert all_well("during an import", examined)
+
+
+def test_an_accepted_job_finds_its_environment_after_a_power_cut(lab):
+    """The variables of a job are on the disk before the job is, also if others wrote them."""
+    assert all_well("while variables are kept", variables(lab))
+
+
+def variables(lab: Path) -> Examined:
+    """Examine how a process is killed while it keeps variables and another uses them."""
+    examined = Examined()
+    for kill in itertools.count():
+        history, killed = a_job_with_variables(lab, kill)
+        first = history.disk.killed_at if killed else history.began
+        examine(history, lab, first=first, check=missing_environment, into=examined)
+        if not killed:
+            return examined
+    raise AssertionError
+
+
+def a_job_with_variables(lab: Path, kill: int) -> tuple[History, bool]:
+    """Record how a process is killed while it keeps variables, and another enqueues with them."""
+    with opened(new_disk(lab)) as (store, history):
+        disk, killed = history.disk, False
+        history.ack(store)
+        disk.kill_at = len(disk.ops) + kill
+        try:
+            environment.keep(store.paths.env, {"TOKEN": "secret"})
+        except Killed:
+            killed = True
+        disk.kill_at, disk.dead = None, False
+        environment._confirm.cache_clear()  # another process
+        reference = environment.keep(store.paths.env, {"TOKEN": "secret"})
+        enqueue(store, "1", env_ref=reference)
+        history.ack(store)
+    return history, killed
+
+
+def missing_environment(store: Store, _seq: int) -> str | None:
+    """Say whether a job has lost its variables."""
+    environment._recall.cache_clear()
+    try:
+        for job in store.table.jobs.values():
+            environment.recall(store.paths.env, job.env_ref)
+    except QueuectlError:
+        return "the environment of an accepted job is lost"
+    return None
+
+
+def test_an_archived_job_is_lost_in_no_power_cut_and_shown_once(lab):
+    """A job is in the store or in the archive, whoever is killed and whenever the power is cut."""
+    assert all_well("while jobs are archived", archiving(lab))
+
+
+def archiving(lab: Path, *, until_caught: bool = False) -> Examined:
+    """Examine how a process is killed while it archives, and others go on."""
+    examined = Examined()
+    for kill in itertools.count():
+        history, killed = a_life_with_an_archive(lab, kill)
+        shown = functools.partial(not_shown_once, history)
+        first = history.disk.killed_at if killed else history.began
+        examine(history, lab, first=first, check=shown, into=examined, until_caught=until_caught)
+        if not killed or examined.violations:
+            return examined
+    raise AssertionError
+
+
+def a_life_with_an_archive(lab: Path, kill: int) -> tuple[History, bool]:
+    """Record how a process is killed while it archives, and another prunes and archives."""
+    with opened(new_disk(lab)) as (store, history):
+        disk, killed = history.disk, False
+        enqueue(store, "old")
+        finish(store, "old")
+        archive.move_finished(store, 0)
+        enqueue(store, "1", "2", "3")
+        finish(store, "1", "2", "3")
+        history.ack(store)
+        disk.kill_at = len(disk.ops) + kill
+        try:
+            archive.move_finished(store, 1)
+        except Killed:
+            killed = True
+        store.close()
+        disk.kill_at, disk.dead = None, False
+        other = Store(disk.root / "home")
+        enqueue(other, "pruned")
+        finish(other, "pruned")
+        history.ack(other)
+        for id in ("pruned", "2"):
+            if id in other.table.jobs:
+                drop(other, id)
+                history.dropped[id] = other.seq
+                history.ack(other)
+        archive.move_finished(other, 0)
+        history.ack(other)
+        compaction.compact(other)
+        other.close()
+    return history, killed
+
+
+def drop(store: Store, id: str) -> None:
+    """Prune a job as the queue does."""
+
+    def decide(table: Table, now: datetime) -> list[Event]:
+        archive.forget_unfinished(store.paths.home, table)
+        return [lifecycle.prune(table.jobs[id], now=now)]
+
+    store.transact(decide)
+
+
+def finish(store: Store, *ids: str) -> None:
+    """Bring jobs to their end."""
+    store.transact(lambda table, now: [lifecycle.cancel(table.jobs[id], now=now) for id in ids])
+
+
+def not_shown_once(history: History, store: Store, seq: int) -> str | None:
+    """Say whether a job that was archived is missing, or is there twice, or a pruned one is."""
+    home, kept = store.paths.home, store.table.jobs
+    found = [*kept, *(job.id for job in archive.records(home, kept))]
+    ever = {id for at, jobs in history.expected().items() if at <= seq for id in jobs}
+    dropped = {id for id, at in history.dropped.items() if at <= seq}
+    return None if sorted(found) == sorted(ever - dropped) else f"listed {sorted(found)}"
+
+
+def test_a_repair_that_is_cut_short_can_be_done_again(lab, monkeypatch):
+    """Whatever a repair leaves half done is repaired to the same jobs, or opens with them."""
+    monkeypatch.setattr(repair, "_users", lambda _paths: iter(()))
+    examined = Examined()
+    for damage in (damaged_journal, damaged_snapshot, damaged_header):
+        history, wanted = a_repair(lab, damage)
+        visit = functools.partial(repaired_to, wanted)
+        examine(history, lab, first=history.began, visit=visit, into=examined)
+
+    assert all_well("during a repair", examined)
+
+
+def a_repair(lab: Path, damage: Callable[[Path], None]) -> tuple[History, dict[str, bytes]]:
+    """Record a repair; return also the jobs that it comes out with."""
+    disk = new_disk(lab)
+    home = disk.root / "home"
+    with booted("before"):
+        with closing(Store(home)) as store:
+            enqueue(store, "1", "2")
+            compaction.compact(store)
+            enqueue(store, "3")
+            compaction.compact(store)
+            for id in ("4", "5", "6"):
+                enqueue(store, id)
+            lease(store, "1")
+        damage(home)
+        shutil.copytree(home, lab / "copy")
+        repair.repair(lab / "copy")
+        with closing(Store(lab / "copy")) as copy:
+            wanted = _encoded(copy.table)
+        shutil.rmtree(lab / "copy")
+        disk.adopt()
+        history = History(disk)
+        with disk.recording():
+            repair.repair(home)
+    return history, wanted
+
+
+def repaired_to(wanted: dict[str, bytes], home: Path) -> tuple[str, str] | None:
+    """Open the queue, after another repair if need be, and compare it with what it must be."""
+    try:
+        store = Store(home)
+    except StoreDamagedError:
+        repair.repair(home)
+        store = Store(home)
+    with closing(store):
+        found = _encoded(store.table)
+        return None if found == wanted else ("other jobs", f"{sorted(found)}")
+
+
+def damaged_journal(home: Path) -> None:
+    """Damage a line in the middle of the journal."""
+    path = home / "journal.jsonl"
+    path.write_bytes(path.read_bytes().replace(b'"echo 5"', b'"echo x"'))
+
+
+def damaged_snapshot(home: Path) -> None:
+    """Damage the snapshot."""
+    path = home / "jobs.json"
+    path.write_bytes(path.read_bytes().replace(b'"echo 2"', b'"echo x"'))
+
+
+def damaged_header(home: Path) -> None:
+    """Damage the first line of the journal."""
+    path = home / "journal.jsonl"
+    path.write_bytes(path.read_bytes().replace(b'"generation":3', b'"generation":4'))
+
+
+@pytest.mark.parametrize("seed", range(40 if SOAK else 2))
+def test_a_random_life_survives_power_cuts(seed, lab):
+    """Two processes do this and that, one is killed at some operation: nothing acked is lost."""
+    history = a_random_life(lab, random.Random(seed))
+
+    examined = examine(history, lab)
+
+    assert all_well(f"in random life {seed}", examined)
+
+
+def a_random_life(lab: Path, dice: random.Random) -> History:
+    """Record some steps of two processes; whoever is killed is started again."""
+    with opened(new_disk(lab)) as (first, history):
+        disk, stores, names = history.disk, [first, first], itertools.count()
+        stores[1] = Store(disk.root / "home")
+        disk.kill_at = len(disk.ops) + dice.randrange(80)
+        for _ in range(16):
+            which = dice.randrange(2)
+            try:
+                step(stores[which], dice, f"{next(names)}")
+                if dice.random() < 0.7:
+                    stores[which].sync(stores[which].seq)
+                    history.ack(stores[which])
+            except Killed:
+                stores[which].close()
+                disk.kill_at, disk.dead = None, False
+                stores[which] = Store(disk.root / "home")
+        for store in stores:
+            store.close()
+    return history
+
+
+def step(store: Store, dice: random.Random, name: str) -> None:
+    """Change something at random, without waiting for the disk."""
+    store.catch_up()
+    jobs = list(store.table.jobs.values())
+    match dice.randrange(6):
+        case 0 | 1:
+            enqueue(store, f"{name}a", f"{name}b", wait=False)
+        case 2 if jobs:
+            advance(store, dice.choice(jobs))
+        case 3 | 4 if jobs:
+            for job in jobs:
+                advance(store, job)
+        case 5:
+            compaction.compact(store)
+
+
+def advance(store: Store, job: JobRecord) -> None:
+    """Take a job one step further in its life."""
+
+    def decide(_table: Table, now: datetime) -> list[Event]:
+        match job.state:
+            case State.PENDING | State.FAILED:
+                return [lifecycle.lease(job, worker="w", token="t", now=now)]
+            case State.PROCESSING:
+                code = job.order % 2
+                return [lifecycle.settle(job, job.attempt, Exit(code=code, finished_at=now))]
+        return [lifecycle.prune(job, now=now)]
+
+    store.transact(decide, wait=False)
+
+
+# --- mutants: a store without one of its precautions must be caught -----------------------------
+
+
+def no_folder_sync(patch: pytest.MonkeyPatch) -> None:
+    """No fsync of any folder."""
+    for module in (compaction, opening, store_module):
+        patch.setattr(module, "sync_folder", lambda _path: None)
+
+
+def no_sync_of_the_folder_above(patch: pytest.MonkeyPatch) -> None:
+    """No fsync of the folder in which the home was created."""
+    patch.setattr(
+        opening, "sync_folder", lambda path: path.name == "home" and journal.sync_folder(path)
+    )
+
+
+def no_sync_of_the_new_home(patch: pytest.MonkeyPatch) -> None:
+    """No fsync of the home after its files were created."""
+    patch.setattr(
+        opening, "sync_folder", lambda path: path.name != "home" and journal.sync_folder(path)
+    )
+
+
+def no_sync_between_the_renames(patch: pytest.MonkeyPatch) -> None:
+    """No fsync of the home in a compaction."""
+    patch.setattr(compaction, "sync_folder", lambda _path: None)
+
+
+def no_sync_of_an_adopted_name(patch: pytest.MonkeyPatch) -> None:
+    """An ack trusts that whoever renamed the journal has synced the home."""
+    patch.setattr(store_module, "sync_folder", lambda _path: None)
+
+
+def _unsynced_file(patch: pytest.MonkeyPatch, name: str) -> None:
+    def write_file(path: Path, data: bytes) -> None:
+        with pytest.MonkeyPatch.context() as within:
+            if path.name == name:
+                within.setattr(journal, "sync_data", lambda _fd: None)
+            journal.write_file(path, data)
+
+    patch.setattr(compaction, "write_file", write_file)
+
+
+def no_sync_of_the_snapshot(patch: pytest.MonkeyPatch) -> None:
+    """No fsync of jobs.tmp."""
+    _unsynced_file(patch, "jobs.tmp")
+
+
+def no_sync_of_the_new_journal(patch: pytest.MonkeyPatch) -> None:
+    """No fsync of journal.tmp."""
+    _unsynced_file(patch, "journal.tmp")
+
+
+def no_announcement(patch: pytest.MonkeyPatch) -> None:
+    """The old journal does not say which snapshot is coming, but is synced."""
+
+    def announce(self: Store, _note: object) -> None:
+        journal.sync_data(self.current.fd)
+        self.mark_durable(self.table.seq)
+
+    patch.setattr(Store, "announce", announce)
+
+
+def old_journal_not_synced(patch: pytest.MonkeyPatch) -> None:
+    """The snapshot is announced, but the old journal is not durable before the swap."""
+    announce = Store.announce
+
+    def announce_only(self: Store, note: object) -> None:
+        with pytest.MonkeyPatch.context() as within:
+            within.setattr(store_module, "sync_data", lambda _fd: None)
+            announce(self, note)
+
+    patch.setattr(Store, "announce", announce_only)
+
+
+def journal_renamed_first(patch: pytest.MonkeyPatch) -> None:
+    """The journal takes its name before the snapshot does."""
+    other = {"jobs.tmp": "journal.tmp", "journal.tmp": "jobs.tmp"}
+    rename = Path.rename
+
+    def swapped(self: Path, target: Path) -> Path:
+        if self.name in other and (self.parent / "journal.prev.jsonl").exists():
+            names = {"jobs.tmp": "jobs.json", "journal.tmp": "journal.jsonl"}
+            name = other[self.name]
+            return rename(self.with_name(name), self.with_name(names[name]))
+        return rename(self, target)
+
+    patch.setattr(Path, "rename", swapped)
+
+
+def acknowledged_before_the_sync(patch: pytest.MonkeyPatch) -> None:
+    """A change is acknowledged before the disk has it."""
+    patch.setattr(Store, "sync", lambda _self, _seq: None)
+
+
+def archive_not_synced(patch: pytest.MonkeyPatch) -> None:
+    """Jobs leave the store before the archive is on the disk."""
+    patch.setattr(archive, "sync_data", lambda _fd: None)
+
+
+def archive_without_a_name(patch: pytest.MonkeyPatch) -> None:
+    """Jobs leave the store before the name of the archive is on the disk."""
+    patch.setattr(archive, "sync_folder", lambda _path: None)
+
+
+def unfinished_archive_kept(patch: pytest.MonkeyPatch) -> None:
+    """What a crash has left in the archive stays there when its job is pruned."""
+    patch.setattr(archive, "forget_unfinished", lambda _home, _table: None)
+
+
+def variables_not_confirmed(patch: pytest.MonkeyPatch) -> None:
+    """Variables that are there already are taken to be on the disk."""
+    patch.setattr(environment, "_confirm", functools.lru_cache(lambda _path: None))
+
+
+def accepted_though_not_synced(patch: pytest.MonkeyPatch) -> None:
+    """What a full disk has stored is named before the disk has it."""
+    refusal = Store._refusal
+
+    def refuse(self: Store, *why: object) -> Exception:
+        self.sync = lambda _seq: delattr(self, "sync")
+        return refusal(self, *why)
+
+    patch.setattr(Store, "_refusal", refuse)
+
+
+def no_watermark(patch: pytest.MonkeyPatch) -> None:
+    """No line says what is on the disk already."""
+    patch.setattr(store_module, "frame", lambda seq, _durable, body: journal.frame(seq, 0, body))
+
+
+def everything_said_to_be_durable(patch: pytest.MonkeyPatch) -> None:
+    """Each line claims that the one before it is on the disk."""
+    patch.setattr(
+        store_module, "frame", lambda seq, _durable, body: journal.frame(seq, seq - 1, body)
+    )
+
+
+def a_cut_is_not_told_from_damage(patch: pytest.MonkeyPatch) -> None:
+    """A hole is refused, whichever start of the machine it comes from."""
+    judge = Generation.judge
+    patch.setattr(Generation, "judge", lambda self, rest, _boot: judge(self, rest, self.boot))
+
+
+def a_torn_tail_stays(patch: pytest.MonkeyPatch) -> None:
+    """What a cut has torn is appended to."""
+    patch.setattr(Generation, "cut", lambda _self, _rest: None)
+
+
+def life(lab: Path) -> Examined:
+    """Examine a life until something is caught."""
+    return examine(a_life(lab), lab, until_caught=True)
+
+
+def archiving_badly(lab: Path) -> Examined:
+    """Examine archiving until something is caught."""
+    return archiving(lab, until_caught=True)
+
+
+def killing_late(lab: Path) -> Examined:
+    """Examine compactions killed towards their end until something is caught."""
+    return killed_compactions(lab, first=15, until_caught=True)
+
+
+@pytest.mark.parametrize(
+    ("mutate", "story"),
+    [
+        (no_folder_sync, life),
+        (no_sync_of_the_folder_above, life),
+        (no_sync_of_the_new_home, life),
+        (no_sync_between_the_renames, life),
+        (no_sync_of_an_adopted_name, killing_late),
+        (no_sync_of_the_snapshot, life),
+        (no_sync_of_the_new_journal, life),
+        (no_announcement, life),
+        (old_journal_not_synced, life),
+        (journal_renamed_first, life),
+        (acknowledged_before_the_sync, life),
+        (archive_not_synced, archiving_badly),
+        (archive_without_a_name, archiving_badly),
+        (unfinished_archive_kept, archiving_badly),
+        (variables_not_confirmed, variables),
+        (accepted_though_not_synced, full_disk),
+        (no_watermark, bit_rot),
+        (everything_said_to_be_durable, life),
+        (a_cut_is_not_told_from_damage, life),
+        (a_torn_tail_stays, life),
+    ],
+    ids=lambda value: value.__name__,
+)
+def test_a_store_without_one_of_its_precautions_is_caught(mutate, story, lab, monkeypatch):
+    """The simulation has teeth: it finds what each precaution is there for."""
+    mutate(monkeypatch)
+
+    examined = story(lab)
+
+    assert not all_well(mutate.__name__, examined)
