@@ -1,0 +1,119 @@
+"""The attempts of one worker: what runs, and what has ended and waits to be settled.
+
+One `poll` sleeps on everything at once: the worker's bell and, where the system has them, a
+descriptor per attempt that becomes ready at its end. Only an attempt without such a descriptor
+costs a sleeping thread. The rule here: an end is kept until it has been settled, whatever goes
+wrong in between.
+"""
+
+from __future__ import annotations
+
+import math
+import select
+import threading
+from collections import deque
+from collections.abc import Iterator
+
+from queuectl_magics.engines import Running, Vanished
+from queuectl_magics.job import Exit, JobRecord
+from queuectl_magics.limits import Watch
+from queuectl_magics.presence import Presence
+from queuectl_magics.store import Store
+
+End = tuple[JobRecord, Exit | Vanished]
+Key = tuple[str, int]
+
+
+def key_of(job: JobRecord) -> Key:
+    """Return what tells the current attempt of *job* from all others."""
+    return job.id, job.attempt
+
+
+class Attempts:
+    """What one worker has started or adopted.
+
+    Args:
+        store: where the watches write down why they end an attempt.
+        presence: the worker's bell, which also wakes the sleep.
+
+    Attributes:
+        running: job id and attempt → the watch on it, from its start until its end is settled.
+
+    """
+
+    def __init__(self, store: Store, presence: Presence) -> None:
+        self.running: dict[Key, Watch] = {}
+        self._ended: deque[End] = deque()
+        self._store = store
+        self._presence = presence
+        self._by_fd: dict[int, Running] = {}
+        self._poll = select.poll()  # select() itself cannot watch descriptors above 1023
+
+    def listen(self) -> None:
+        """Include the bell in the sleep, once it is there."""
+        self._poll.register(self._presence.bell_fd, select.POLLIN)
+
+    def __iter__(self) -> Iterator[Key]:
+        """Yield job id and number of all attempts that are in our hands."""
+        yield from self.running
+        yield from (key_of(job) for job, _ in self._ended)
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether there is an end to be settled."""
+        return bool(self._ended)
+
+    def add(self, job: JobRecord, found: Running | Exit | Vanished) -> None:
+        """Take an attempt of *job* into our hands: wait for its end, or settle it."""
+        if isinstance(found, Exit | Vanished):
+            self._ended.append((job, found))
+            return
+        self.running[key_of(job)] = Watch(found, self._store)
+        fd = found.fileno()
+        if fd is None:
+            self._wait_in_thread(found)
+        else:
+            self._by_fd[fd] = found
+            self._poll.register(fd, select.POLLIN)
+
+    def _wait_in_thread(self, running: Running) -> None:
+        def wait() -> None:
+            outcome = running.wait()
+            self._ended.append((running.job, outcome))
+            self._presence.ring()
+
+        name = f"queuectl-job-{running.job.id}"
+        threading.Thread(target=wait, name=name, daemon=True).start()
+
+    def sleep(self, timeout_s: float) -> None:
+        """Sleep until the bell rings or an attempt ends, but no longer than that."""
+        for fd, _ in self._poll.poll(math.ceil(timeout_s * 1000)):
+            running = self._by_fd.pop(fd, None)
+            if running is None:
+                continue  # the bell
+            self._poll.unregister(fd)
+            outcome = running.finish()
+            if outcome is None:  # its recorder was killed, but something of it lives on
+                self._wait_in_thread(running)
+            else:
+                self._ended.append((running.job, outcome))
+
+    def take_ended(self) -> list[End]:
+        """Return what has ended; give it to `settled` or, if that fails, to `put_back`."""
+        return [self._ended.popleft() for _ in range(len(self._ended))]
+
+    def put_back(self, ended: list[End]) -> None:
+        """Keep these ends for the next time."""
+        self._ended.extend(ended)
+
+    def settled(self, ended: list[End]) -> None:
+        """Let go of what has been settled."""
+        for job, _ in ended:
+            self.running.pop(key_of(job), None)
+
+    def forget(self) -> None:
+        """Let go of everything that still runs; nothing of it is ended."""
+        for fd, running in self._by_fd.items():
+            self._poll.unregister(fd)
+            running.leave()
+        self._by_fd.clear()

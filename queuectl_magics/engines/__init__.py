@@ -1,0 +1,79 @@
+"""Engines: where commands run.
+
+An engine places an attempt somewhere, waits for its end, and can find it again when the worker
+that started it is gone. It decides nothing: whether an exit means another attempt is the
+lifecycle's business. The rule here: `prepare` runs before the lease is written and must leave
+behind something by which any other process can tell whether the attempt lives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Protocol
+
+from queuectl_magics.job import Exit, JobRecord
+
+CANNOT_START = 126
+
+
+class Vanished:
+    """An attempt that is over without an exit record; `started` says whether it ever began."""
+
+    def __init__(self, *, started: bool) -> None:
+        self.started = started
+
+
+class Running(Protocol):
+    """One attempt that has been placed."""
+
+    job: JobRecord
+
+    def wait(self) -> Exit | Vanished:
+        """Return how it ended, once nothing of it is left; sleeps until then."""
+
+    def fileno(self) -> int | None:
+        """Return a descriptor that becomes readable at its end, if the system has such."""
+
+    def finish(self) -> Exit | Vanished | None:
+        """Return how it ended, after its descriptor became readable; None if some of it lives."""
+
+    def leave(self) -> None:
+        """Leave it to other workers; it goes on."""
+
+    def signal(self, number: int) -> int:
+        """Send a signal to all its processes and return to how many it went."""
+
+    def age_s(self) -> float:
+        """Return for how many seconds it has been running."""
+
+    def limit_output(self, bytes_max: int) -> int:
+        """Drop the middle of its output beyond *bytes_max*; return how much it has printed."""
+
+
+class Engine(Protocol):
+    """A place where commands run."""
+
+    name: str
+
+    def prepare(self, job: JobRecord, attempt: int) -> object:
+        """Make ready for that attempt of *job*; called with the store locked, so be quick."""
+
+    def abandon(self, prepared: object) -> None:
+        """Undo `prepare`: the lease was not granted."""
+
+    def start(
+        self, job: JobRecord, prepared: object, environ: Mapping[str, str]
+    ) -> Running | Exit:
+        """Start the leased attempt of *job*; an `Exit` tells why it cannot start."""
+
+    def find(self, job: JobRecord) -> Running | Exit | Vanished:
+        """Look for the current attempt of *job*, which some other worker started."""
+
+    def forget(self, job: JobRecord) -> None:
+        """Remove what was only needed while the attempt ran; its end is in the journal."""
+
+    def sweep(self, current: Collection[tuple[str, int]]) -> None:
+        """Remove what is left of all attempts but the *current* ones; store locked, synced."""
+
+    def close(self) -> None:
+        """Remove what was kept for further attempts."""

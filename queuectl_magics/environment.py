@@ -1,0 +1,127 @@
+"""The environment of whoever enqueued a job, kept once and apart from the journal.
+
+A command runs where and as it was typed: in that directory, with that PATH and that virtual
+environment. The variables lie in one file per distinct set, named by its content; jobs only hold
+the name. So a thousand jobs of one notebook share a file, and no secret ever reaches `jobs.json`,
+the journal, a repr or a status. A file looks like the output of `env -0`, since a value may be any
+bytes. The rule here: values go in and come out by reference, and nothing prints them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import os
+import secrets
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from queuectl_magics import clock
+from queuectl_magics.errors import StoreDamagedError
+from queuectl_magics.journal import sync_folder, write_file
+
+_OURS_ALONE = (
+    *("JPY_PARENT_PID", "JPY_INTERRUPT_EVENT", "JPY_SESSION_NAME"),
+    *("QUEUECTL_JOB_ID", "QUEUECTL_ATTEMPT", "QUEUECTL_RUN"),  # a job may enqueue jobs
+    *("OLDPWD", "PWD", "SHLVL", "_"),
+)
+REMEMBERED = 64
+
+
+def capture(
+    environ: Mapping[str, str] | None = None, *, python: str | None = None
+) -> dict[str, str]:
+    """Return the environment in which the commands of this process should run.
+
+    *python* is the interpreter of a notebook's kernel: its folder comes first in PATH, so that
+    `python` in a command is the notebook's own, whatever the kernel was started from. Variables
+    that speak of this process alone are left out, and so is a plotting back end that only works
+    inside a kernel. Python's output is unbuffered unless the user says otherwise, so that logs are
+    live.
+    """
+    given = os.environ if environ is None else environ
+    kept = {name: value for name, value in given.items() if name not in _OURS_ALONE}
+    if kept.get("MPLBACKEND", "").startswith("module://"):
+        del kept["MPLBACKEND"]
+    kept.setdefault("PYTHONUNBUFFERED", "1")
+    folder = os.path.dirname(python or "")
+    if folder:
+        path = kept.get("PATH", os.defpath)
+        if path.split(os.pathsep)[0] != folder:
+            kept["PATH"] = folder + os.pathsep + path
+        if sys.prefix != sys.base_prefix:
+            kept["VIRTUAL_ENV"] = sys.prefix
+    return kept
+
+
+def keep(folder: Path, variables: Mapping[str, str]) -> str | None:
+    """Write *variables* into *folder*, unless they are there already; return their reference."""
+    if not variables:
+        return None
+    text = b"".join(os.fsencode(f"{name}={variables[name]}") + b"\0" for name in sorted(variables))
+    reference = _reference(text)
+    path = folder / f"{reference}.env"
+    if not path.exists() or path.read_bytes() != text:
+        draft = folder / f"{reference}.{secrets.token_hex(4)}.tmp"
+        try:
+            write_file(draft, text)
+            draft.rename(path)
+        except OSError:
+            draft.unlink(missing_ok=True)
+            raise
+        sync_folder(folder)
+    else:
+        _confirm(path)
+    return reference
+
+
+def is_kept(folder: Path, reference: str) -> bool:
+    """Say whether there are variables under *reference*."""
+    return (folder / f"{reference}.env").exists()
+
+
+def older_than(folder: Path, age_s: float) -> dict[str, Path]:
+    """Return the references, and drafts that were never finished, of at least that age."""
+    found, now_s = {}, clock.utc_now().timestamp()
+    for path in folder.iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            if now_s - path.stat().st_mtime >= age_s:
+                found[path.name.removesuffix(".env")] = path
+    return found
+
+
+@functools.lru_cache(maxsize=REMEMBERED)
+def _confirm(path: Path) -> None:
+    """See the name of *path* to the disk, once: whoever wrote it may have been killed before."""
+    sync_folder(path.parent)
+
+
+def recall(folder: Path, reference: str | None) -> dict[str, str]:
+    """Return the variables kept under *reference*.
+
+    Raises:
+        StoreDamagedError: the file is gone or was altered.
+
+    """
+    return {} if reference is None else dict(_recall(folder, reference))
+
+
+@functools.lru_cache(maxsize=REMEMBERED)
+def _recall(folder: Path, reference: str) -> dict[str, str]:
+    """Read what is kept under *reference*; what is named by its content never changes."""
+    path = folder / f"{reference}.env"
+    try:
+        text = path.read_bytes()
+    except OSError:
+        text = b""
+    if _reference(text) != reference:
+        msg = f"the environment of the job, {path}, is missing or was altered: enqueue it again"
+        raise StoreDamagedError(msg)
+    pairs = (os.fsdecode(pair).partition("=") for pair in text.split(b"\0")[:-1])
+    return {name: value for name, _, value in pairs}
+
+
+def _reference(text: bytes) -> str:
+    return hashlib.sha256(text).hexdigest()[:20]

@@ -1,0 +1,109 @@
+"""What an attempt may use, and ending it when it used more or is no longer wanted.
+
+Whoever supervises an attempt, its worker or the guard, holds a `Watch` on it and looks now and
+then. A look asks for the end of an attempt whose time is up, sends the signals that were asked
+for, and drops the middle of a log that has grown too long. The rules here: the reason is written
+down before the first signal; TERM comes first and KILL after the job's grace; how long an attempt
+has run is told by clocks that nobody sets.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from datetime import datetime
+
+from queuectl_magics import clock, lifecycle
+from queuectl_magics.engines import Running
+from queuectl_magics.events import JobEvent
+from queuectl_magics.job import JobRecord
+from queuectl_magics.store import Store
+from queuectl_magics.table import Table
+
+ENDING_S = 0.05
+FIRST_LOOK_S = 0.05
+CALM_S = 2.0
+OUTPUT_LOOK_S = 0.1
+OUTPUT_BYTES_PER_S = 128 * 1024 * 1024
+
+
+class Watch:
+    """The supervision of one attempt.
+
+    Args:
+        running: the attempt.
+        store: where the reason for its end is written down.
+
+    Attributes:
+        is_guarded: the guard has been called for it.
+
+    """
+
+    def __init__(self, running: Running, store: Store) -> None:
+        self.running = running
+        self.is_guarded = False
+        self._store = store
+        self._since_s = clock.monotonic_s()
+        self._started_s: float | None = None
+        self._signalled_s: float | None = None
+        self._heard = False
+        self._look_at_s = self._since_s + FIRST_LOOK_S
+        self._output_bytes = 0
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether it has been sent a signal."""
+        return self._signalled_s is not None
+
+    @property
+    def age_s(self) -> float:
+        """For how many seconds we have been watching."""
+        return clock.monotonic_s() - self._since_s
+
+    def look(self, job: JobRecord, *, unwanted: bool = False) -> float:
+        """Enforce the limits of *job*, as it is now; return in how many seconds to look again.
+
+        *unwanted* ends the attempt without a word in the journal: its worker was told to stop.
+        """
+        now_s = clock.monotonic_s()
+        if job.stopping is not None or unwanted:
+            return self._end(job, now_s)
+        if now_s >= self._look_at_s:
+            wait_s = min(self._check_time(job, now_s), self._check_output(job))
+            self._look_at_s = now_s + wait_s
+        return self._look_at_s - now_s
+
+    def _end(self, job: JobRecord, now_s: float) -> float:
+        if self._signalled_s is None:
+            self._signalled_s = now_s
+        if now_s - self._signalled_s >= job.grace_s:
+            self.running.signal(signal.SIGKILL)
+        elif not self._heard:  # not yet: it is only just starting
+            self._heard = self.running.signal(job.stop_signal or signal.SIGTERM) > 0
+        return ENDING_S
+
+    def _check_time(self, job: JobRecord, now_s: float) -> float:
+        if job.timeout_s is None:
+            return CALM_S
+        if self._started_s is None:
+            self._started_s = now_s - self.running.age_s()
+        left_s = job.timeout_s - (now_s - self._started_s)
+        if left_s > 0:
+            return min(left_s, CALM_S)
+
+        def decide(table: Table, now: datetime) -> Iterator[JobEvent]:
+            current = table.jobs.get(job.id)
+            event = current and lifecycle.time_out(current, job.attempt, now=now)
+            if event:
+                yield event
+
+        self._store.transact(decide)
+        return 0.0
+
+    def _check_output(self, job: JobRecord) -> float:
+        """Look the sooner the faster the log grows, so that it never gets far beyond its limit."""
+        bytes_now = self.running.limit_output(job.output_bytes_max)
+        grew = bytes_now - self._output_bytes
+        self._output_bytes = bytes_now
+        wait_s = OUTPUT_LOOK_S if grew > job.output_bytes_max // 8 else CALM_S
+        return min(wait_s, max(OUTPUT_LOOK_S, job.output_bytes_max / OUTPUT_BYTES_PER_S))

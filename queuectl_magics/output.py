@@ -1,0 +1,125 @@
+"""The log of an attempt: what its command printed, read in pieces, and kept from growing for ever.
+
+A command writes straight into its log file, with nobody in between, so a log may be huge, may
+still grow, and may hold anything at all. When it outgrows its limit the middle is given back to
+the disk: the file keeps its length, the beginning and the end stay where they are, and a line of
+ours says how much is gone. The rule here: read by byte offset and only as much as was asked for;
+bytes that are no UTF-8 become the replacement character, never an error.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+CHUNK = 64 * 1024
+BLOCK = 4096
+_KEEP_SIZE, _PUNCH_HOLE = 1, 2
+_NOTE = "\n[queuectl: {bytes:>15,} bytes of output were dropped here, see --max-output]\n"
+
+
+def log_path(folder: Path, id: str, attempt: int) -> Path:
+    """Return where the output of that attempt is kept."""
+    return folder / f"{id}.{attempt}.log"
+
+
+def read_text(path: Path) -> str:
+    """Return all of the log, or an empty text if there is none."""
+    return b"".join(_pieces(path)).decode("utf-8", errors="replace")
+
+
+def _pieces(path: Path) -> Iterator[bytes]:
+    """Yield what is in the file, passing over what was given back to the disk."""
+    try:
+        fd = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return
+    try:
+        end, at = os.fstat(fd).st_size, 0
+        while at < end:
+            try:
+                start = os.lseek(fd, at, os.SEEK_DATA)
+                stop = os.lseek(fd, start, os.SEEK_HOLE)
+            except OSError:  # nothing but a hole is left, or a file system without holes
+                start, stop = at, end
+            while piece := os.pread(fd, min(stop - start, CHUNK), start):
+                yield piece
+                start += len(piece)
+            at = stop
+    finally:
+        os.close(fd)
+
+
+def read_from(path: Path, offset: int, limit: int = CHUNK) -> tuple[bytes, int]:
+    """Return at most *limit* bytes from byte *offset* on, and the offset at which to go on."""
+    try:
+        fd = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return b"", offset
+    try:
+        if offset < os.fstat(fd).st_size:
+            with contextlib.suppress(OSError):  # a file system without holes
+                offset = os.lseek(fd, offset, os.SEEK_DATA)
+        piece = os.pread(fd, limit, offset)
+        return piece, offset + len(piece)
+    finally:
+        os.close(fd)
+
+
+def tail_text(path: Path, lines: int, limit: int = CHUNK) -> str:
+    """Return the last *lines* lines, looking at no more than the last *limit* bytes."""
+    try:
+        fd = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return ""
+    try:
+        size = os.fstat(fd).st_size
+        data = os.pread(fd, limit, max(0, size - limit)).lstrip(b"\0")
+    finally:
+        os.close(fd)
+    kept = (
+        data.decode("utf-8", errors="replace").rstrip("\n").split("\n")[-lines:] if lines else []
+    )
+    return "\n".join(kept)
+
+
+def size(path: Path) -> int:
+    """Return the length of the log, with what was dropped."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
+def drop_middle(path: Path, bytes_max: int) -> None:
+    """Give the middle of the log back to the disk, so that about *bytes_max* bytes are kept.
+
+    Half of what is kept is the beginning, half the end; a line between them says how much is gone.
+    Does nothing where the system cannot punch holes into a file.
+    """
+    head = max(BLOCK, bytes_max // 2 // BLOCK * BLOCK)
+    try:
+        fd = os.open(path, os.O_WRONLY)
+    except FileNotFoundError:
+        return
+    try:
+        end = (os.fstat(fd).st_size - head) // BLOCK * BLOCK
+        if end > head and _punch(fd, head, end - head):
+            note = _NOTE.format(bytes=end - head).encode()
+            os.pwrite(fd, note, head - len(note))
+    finally:
+        os.close(fd)
+
+
+def _punch(fd: int, offset: int, length: int) -> bool:
+    """Free those bytes of the file, by fallocate(2) with FALLOC_FL_PUNCH_HOLE."""
+    if sys.platform != "linux":
+        return False
+    fallocate = ctypes.CDLL(None, use_errno=True).fallocate
+    fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
+    done: int = fallocate(fd, _KEEP_SIZE | _PUNCH_HOLE, offset, length)
+    return done == 0

@@ -1,0 +1,367 @@
+"""The worker: lease what is due, hand it to the engine, settle what ended.
+
+One thread runs a loop of named steps and sleeps on its bell and on the ends of its attempts. It
+lives in a kernel, where it must never print, or is the foreground process `queuectl worker start`.
+The rules here: an attempt is prepared (locked) before its lease is written and started only after
+that; what ended and what is due next go into one transaction; the disk confirms in the background,
+and an exit record is kept until it has; a worker that stops leaves what is running alone, for the
+next one to adopt.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import random
+import secrets
+import threading
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from enum import StrEnum
+
+from queuectl_magics import clock, environment, guard, lifecycle, presence
+from queuectl_magics.attempts import Attempts, End, key_of
+from queuectl_magics.engines import CANNOT_START, Engine, Running, Vanished
+from queuectl_magics.errors import OutcomeUnknownError, QueuectlError
+from queuectl_magics.events import JobEvent
+from queuectl_magics.job import Exit, JobRecord, State
+from queuectl_magics.limits import Watch
+from queuectl_magics.presence import Presence
+from queuectl_magics.store import Store, archive
+from queuectl_magics.store.compaction import is_worthwhile, tidy_if_cheap
+from queuectl_magics.store.syncing import Syncing
+from queuectl_magics.table import Table
+
+LOOK_S = 2.0
+RETRY_S = 1.0
+ADOPT_EVERY_S = 0.5
+TIDY_AFTER_S = 0.5
+FOLD_EVERY_S = 5.0
+
+
+class Stopping(StrEnum):
+    """How a worker was asked to stop."""
+
+    NO = "no"
+    AFTER_CURRENT = "after the current jobs"
+    NOW = "now"
+    LEAVE = "leaving the jobs running"
+
+
+class Worker:
+    """Runs the jobs of a store, up to `count` side by side.
+
+    Args:
+        store: where the jobs are.
+        engine: where they run.
+        slots: how many at once; asked anew at each turn, so that a setting takes effect at once.
+        paused: whether no job may be started; asked anew as well.
+        kind: `kernel` or `terminal`, for the list of workers.
+        on_change: called from the worker's thread after each change, with the jobs that changed.
+        drain: return as soon as nothing is left to run or to wait for.
+
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        engine: Engine,
+        *,
+        slots: Callable[[], int],
+        paused: Callable[[], bool] = lambda: False,
+        kind: str = "terminal",
+        on_change: Callable[[list[JobRecord]], None] | None = None,
+        drain: bool = False,
+    ) -> None:
+        self.store = store
+        self.engine = engine
+        self.stopping = Stopping.NO
+        self.error: Exception | None = None
+        self.has_looked = threading.Event()
+        self._slots = slots
+        self._paused = paused
+        self._on_change = on_change or (lambda _jobs: None)
+        self._drain = drain
+        self._presence = Presence(
+            store.paths.workers, kind=kind, count=slots(), now=clock.utc_now()
+        )
+        self._attempts = Attempts(store, self._presence)
+        self._syncing = Syncing(store)
+        self._look_s = LOOK_S
+        self._adopt_at_s = 0.0
+        self._guard_called_s = -LOOK_S
+        self._busy_at = self._folded_at = clock.monotonic_s()
+        self._is_untidy = True
+        self._folder = store.paths.workers
+        self._thread = threading.Thread(target=self._run, name="queuectl-worker", daemon=True)
+
+    @property
+    def name(self) -> str:
+        """The name under which this worker leases."""
+        return self._presence.info.name
+
+    def start(self) -> None:
+        """Run the loop in a thread that never keeps the process alive."""
+        self._presence.announce()
+        self._attempts.listen()
+        self._syncing.start()
+        self._thread.start()
+
+    def stop(self, how: Stopping = Stopping.AFTER_CURRENT) -> None:
+        """Ask the loop to end; safe in a signal's own moment."""
+        self.stopping = how
+        self._presence.ring()
+
+    def slots_changed(self) -> None:
+        """Say in the list of workers how many jobs run side by side from now on."""
+        self._presence.tell_count(self._slots())
+        self._presence.ring()
+
+    def join(self, timeout_s: float | None = None) -> bool:
+        """Wait for the loop's end and say whether it has come."""
+        if self._thread.ident is not None:
+            self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    def is_alive(self) -> bool:
+        """Say whether the loop runs in its thread."""
+        return self._thread.is_alive()
+
+    # --- the loop -----------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        """Lease, run and settle until asked to stop (or, draining, until all is done)."""
+        try:
+            self.store.reserve_space()
+            self._sweep()
+            while self._turn():
+                self._sleep()
+        except Exception as error:  # noqa: BLE001 - a thread has nobody to raise to
+            self.error = error
+        finally:
+            self._syncing.close()
+            self._attempts.forget()
+            self.engine.close()
+            self._presence.leave()
+
+    def _sweep(self) -> None:
+        """Remove what workers that were killed have left of attempts that are settled."""
+        self.store.sync(self.store.seq)  # an exit record is needed until its end is on disk
+        with self.store.exclusive(timeout_s=None):
+            jobs = self.store.table.jobs
+            self.engine.sweep({key_of(jobs[id]) for id in self.store.table.processing})
+
+    def _turn(self) -> bool:
+        """Take every step once; say whether to go on."""
+        try:
+            self._answer_bell()
+            self._presence.tell_count(self._slots())
+            self._adopt_strays()
+            self._settle_and_lease()
+            self._enforce_limits()
+            self._tidy()
+        except OutcomeUnknownError as error:  # we may write no more: let others have the jobs
+            self.error = error
+            return False
+        except (QueuectlError, OSError) as error:  # a full disk, no descriptors: it may get better
+            self.error = error
+        else:
+            self.error = self._syncing.error
+            self.has_looked.set()
+        if self.stopping is Stopping.LEAVE:
+            return False
+        if self.stopping is not Stopping.NO:
+            return any(self._attempts)
+        return not (self._drain and self._is_drained())
+
+    def _is_drained(self) -> bool:
+        with self.store.reading() as table:
+            counts = table.counts
+            mine = any(table.jobs[id].worker == self.name for id in table.processing)
+        return not (mine or any(self._attempts) or counts[State.PENDING] or counts[State.FAILED])
+
+    def _answer_bell(self) -> None:
+        rung = self._presence.listen()
+        if presence.STOP_NOW in rung:
+            self.stopping = Stopping.NOW
+        elif presence.STOP in rung and self.stopping is Stopping.NO:
+            self.stopping = Stopping.AFTER_CURRENT
+
+    def _adopt_strays(self) -> None:
+        """Take over the attempts of workers that are gone, and our own that never started."""
+        now_s = clock.monotonic_s()
+        if now_s < self._adopt_at_s:
+            return
+        self._adopt_at_s = now_s + ADOPT_EVERY_S
+        with self.store.reading() as table:
+            running = [table.jobs[id] for id in table.processing]
+        ours = set(self._attempts)
+        strays = [job for job in running if key_of(job) not in ours]
+        for job in strays:
+            if job.worker != self.name and presence.is_alive(self._folder, job.worker):
+                continue
+            self._attempts.add(job, self.engine.find(job))
+
+    def _settle_and_lease(self) -> None:
+        """Record what ended and lease what is due, in one transaction; then start the leased."""
+        ended, running = self._attempts.take_ended(), self._attempts.running
+        free = self._free(len(running) - sum(key_of(job) in running for job, _ in ended))
+        if not ended and not (free > 0 and self._anything_due()):
+            return
+        prepared: dict[str, object] = {}
+        trouble: list[OSError] = []
+
+        def decide(table: Table, now: datetime) -> Iterator[JobEvent]:
+            yield from self._settlements(ended, table, now)
+            for job in table.pick_due(now, free):
+                token = secrets.token_hex(4)
+                lease = lifecycle.lease(job, worker=self.name, token=token, now=now)
+                try:
+                    prepared[job.id] = self.engine.prepare(job, lease.attempt)
+                except OSError as error:  # what has ended must be settled all the same
+                    trouble.append(error)
+                    return
+                yield lease
+
+        try:
+            events = self.store.transact(decide, timeout_s=None, vital=bool(ended), wait=False)
+        except BaseException:
+            self._attempts.put_back(ended)
+            for claim in prepared.values():
+                self.engine.abandon(claim)
+            raise
+        self._attempts.settled(ended)
+        jobs = self.store.table.jobs
+        for id, claim in prepared.items():
+            self._start(jobs[id], claim)
+        forget = [functools.partial(self.engine.forget, job) for job, _ in ended]
+        self._syncing.soon(self.store.seq, forget)
+        self._tell([jobs[event.id] for event in events if event.id in jobs])
+        if trouble:
+            raise trouble[0]
+
+    def _tell(self, jobs: list[JobRecord]) -> None:
+        """Tell whoever watches; what goes wrong there is not the jobs' business."""
+        with contextlib.suppress(Exception):
+            self._on_change(jobs)
+
+    def _free(self, running: int) -> int:
+        """Return how many more jobs may be started while *running* are."""
+        if self.stopping is not Stopping.NO or self._paused():
+            return 0
+        return max(0, self._slots() - running)
+
+    def _until_due_s(self) -> float:
+        """Return in how many seconds the next job is due."""
+        if self._anything_due():
+            return 0.0
+        with self.store.reading() as table:
+            due_at = table.next_due()
+        if due_at is None:
+            return LOOK_S
+        return max(0.0, (due_at - clock.utc_now()).total_seconds())
+
+    def _anything_due(self) -> bool:
+        with self.store.reading() as table:
+            return bool(table.pick_due(self.store.now(), 1))
+
+    def _settlements(self, ended: list[End], table: Table, now: datetime) -> Iterator[JobEvent]:
+        for job, outcome in ended:
+            current = table.jobs.get(job.id)
+            watch = self._attempts.running.get(key_of(job))
+            if self.stopping is Stopping.NOW and watch is not None and watch.is_ending:
+                why = "its worker was stopped"
+                event = lifecycle.hand_back(current, job.attempt, now=now, reason=why)
+            else:
+                event = verdict(current, job.attempt, outcome, now)
+            if event is not None:
+                yield event
+
+    def _start(self, job: JobRecord, prepared: object) -> None:
+        """Hand a leased job to the engine."""
+        folder = self.store.paths.env
+        try:
+            environ = environment.recall(folder, job.environ_ref) or environment.capture()
+            environ |= environment.recall(folder, job.env_ref)
+        except QueuectlError as error:
+            self.engine.abandon(prepared)
+            reason = f"cannot start: {error}"
+            started: Running | Exit = Exit(
+                code=CANNOT_START, finished_at=clock.utc_now(), reason=reason
+            )
+        else:
+            started = self.engine.start(job, prepared, environ)
+        self._attempts.add(job, started)
+
+    def _enforce_limits(self) -> None:
+        """End what must end and cap what grows; note when to look again."""
+        self.store.catch_up()  # somebody may just have cancelled one
+        jobs, unwanted = self.store.table.jobs, self.stopping is Stopping.NOW
+        looks = [LOOK_S]
+        for (id, attempt), watch in self._attempts.running.items():
+            job = jobs.get(id)
+            if job is not None and job.attempt == attempt:
+                looks.append(watch.look(job, unwanted=unwanted))
+                self._call_guard(job, watch)
+        self._look_s = min(looks)
+
+    def _call_guard(self, job: JobRecord, watch: Watch) -> None:
+        """See to it that somebody enforces the limits of a job if we should die."""
+        now_s = clock.monotonic_s()
+        if watch.is_guarded or now_s - self._guard_called_s < LOOK_S:
+            return  # a guard that was called a moment ago may still be starting
+        if guard.wants_guard(job, watch.age_s):
+            watch.is_guarded, self._guard_called_s = True, now_s
+            guard.ensure(self.store.paths.home)
+
+    def _tidy(self) -> None:
+        """Fold the journal a moment after the last job, and now and then while there are many."""
+        now_s = clock.monotonic_s()
+        if any(self._attempts):
+            self._busy_at, self._is_untidy = now_s, True
+            if now_s - self._folded_at > FOLD_EVERY_S:
+                self._folded_at = now_s
+                if is_worthwhile(self.store):
+                    tidy_if_cheap(self.store)
+        elif self._is_untidy and now_s - self._busy_at >= TIDY_AFTER_S:
+            self._is_untidy = False
+            archive.tidy(self.store)
+
+    def _sleep(self) -> None:
+        """Sleep until the bell rings, the next job is due, or it is time to look around."""
+        if self.error is not None:
+            wait_s = RETRY_S
+        elif self._attempts.has_ended:
+            wait_s = 0.0
+        else:
+            wait_s = min(self._look_s, TIDY_AFTER_S) if self._is_untidy else self._look_s
+            if self._free(len(self._attempts.running)) > 0:
+                wait_s = min(wait_s, self._until_due_s())
+        self._attempts.sleep(wait_s)
+
+
+def verdict(
+    job: JobRecord | None, attempt: int, outcome: Exit | Vanished, now: datetime
+) -> JobEvent | None:
+    """Return the event that the end of an attempt leads to; None if it comes too late."""
+    if isinstance(outcome, Vanished):
+        return lifecycle.rescue(job, attempt, started=outcome.started, now=now)
+    dice = random.random()  # noqa: S311 - jitter, not secrecy
+    return lifecycle.settle(job, attempt, outcome, now=now, dice=dice)
+
+
+def end_abandoned(store: Store, engine: Engine, job: JobRecord) -> None:
+    """End a job that is to be stopped and whose worker is gone, and record its end."""
+    watch: Watch | None = None
+    while not isinstance(outcome := engine.find(job), Exit | Vanished):
+        watch = watch or Watch(outcome, store)
+        store.wait_for_news(watch.look(job))
+
+    def decide(table: Table, now: datetime) -> Iterator[JobEvent]:
+        event = verdict(table.jobs.get(job.id), job.attempt, outcome, now)
+        if event is not None:
+            yield event
+
+    store.transact(decide, vital=True)
+    engine.forget(job)
+    engine.close()

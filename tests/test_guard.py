@@ -1,0 +1,148 @@
+"""The guard: limits hold when the worker has been killed, and nothing stays behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from queuectl_magics import Job, JobQueue, guard
+from queuectl_magics.job import Exit, JobRecord, State
+from queuectl_magics.lock import Lock
+
+LONG_S = 30
+
+
+def until(condition, timeout_s=LONG_S):
+    """Return what *condition* returns once that is true."""
+    give_up_at = time.monotonic() + timeout_s
+    while not (found := condition()):
+        assert time.monotonic() < give_up_at, "waited in vain"
+        time.sleep(0.02)
+    return found
+
+
+def has_guard(home: Path) -> bool:
+    """Whether a guard is there."""
+    probe = Lock(home / "guard.lock")
+    try:
+        return not probe.try_acquire()
+    finally:
+        probe.close()
+
+
+def ended(queue: JobQueue, job: Job) -> Exit | None:
+    """Return the exit record of *job* once there is one."""
+    found = queue.engine().find(job.record)
+    return found if isinstance(found, Exit) else None
+
+
+@pytest.fixture
+def queue(home):
+    """A queue that is left with nothing running."""
+    with JobQueue(home) as opened:
+        yield opened
+        opened.worker(4)
+        for job in opened.jobs(State.PROCESSING):
+            opened.cancel(job, signal=signal.SIGKILL)
+        opened.wait(timeout=LONG_S)
+        until(lambda: not has_guard(home))
+
+
+@pytest.fixture
+def orphan(queue, home):
+    """Enqueue jobs, let a worker start them, and kill the worker with SIGKILL."""
+
+    def enqueue(*commands: str, **options: object) -> list:
+        jobs = [queue.enqueue(command, **options) for command in commands]
+        argv = [sys.executable, "-m", "queuectl_magics", "--home", str(home), "worker", "-n", "4"]
+        with subprocess.Popen(argv, stdout=subprocess.DEVNULL) as worker:
+            until(lambda: all(job.state is State.PROCESSING for job in jobs))
+            until(lambda: has_guard(home))
+            os.kill(worker.pid, signal.SIGKILL)
+        return jobs
+
+    return enqueue
+
+
+def test_time_limit_holds_without_a_worker(queue, orphan):
+    """The guard asks for the end, sends TERM, and the next worker settles what happened."""
+    (job,) = orphan("sleep 60", timeout_s=1.0, max_retries=1)
+    until(lambda: ended(queue, job))
+
+    assert (State.PROCESSING, "timed out after 1 s") == (job.state, job.record.stopping)
+
+    queue.worker()
+    job.wait(LONG_S)
+    assert (State.DEAD, "timed out after 1 s") == (job.state, job.record.reason)
+    assert job.elapsed.total_seconds() < 10
+
+
+def test_term_proof_command_is_killed_without_a_worker(queue, orphan):
+    """The grace is the guard's business too."""
+    (job,) = orphan(
+        "trap '' TERM; while :; do sleep 0.05; done", timeout_s=0.5, grace_s=0.3, max_retries=1
+    )
+
+    assert 137 == until(lambda: ended(queue, job)).code
+
+
+def test_output_cap_holds_without_a_worker(queue, orphan):
+    """A runaway log is kept in bounds while no kernel is there."""
+    (job,) = orphan("sleep 1; yes | head -c 30000000; sleep 2", output_bytes_max=64 * 1024)
+    until(lambda: job.log_path().stat().st_size >= 30_000_000)
+    until(lambda: os.stat(job.log_path()).st_blocks * 512 < 256 * 1024)
+
+
+def test_guard_leaves_when_nothing_runs(home, queue, orphan):
+    """When the last job is over there is nothing to guard."""
+    orphan("sleep 1", timeout_s=20)
+    until(lambda: not has_guard(home))
+
+
+def test_guard_is_called_once(home, queue):
+    """While one is there, calling again starts no other."""
+    queue.enqueue("sleep 2", timeout_s=10)
+    queue.worker()
+    until(lambda: has_guard(home))
+    guard.ensure(home)
+    guard.guard(home)  # a second one in this process returns at once
+
+    assert has_guard(home)
+
+
+def test_guard_is_no_child_of_the_worker(home, queue):
+    """It leaves no zombie in the kernel's process table."""
+    queue.enqueue("sleep 1", timeout_s=10)
+    queue.worker()
+    until(lambda: has_guard(home))
+    mine = [
+        path
+        for path in Path("/proc").glob("[0-9]*/cmdline")
+        if str(home).encode() in (path.read_bytes() if path.exists() else b"")
+    ]
+    parents = {
+        int((path.parent / "stat").read_text().rpartition(")")[2].split()[1]) for path in mine
+    }
+
+    assert os.getpid() not in parents
+
+
+def test_short_job_costs_no_guard():
+    """A job without limits of its own is guarded only after it has run for some seconds."""
+    job = JobRecord(
+        id="1",
+        command="true",
+        state=State.PROCESSING,
+        attempts=0,
+        max_retries=3,
+        created_at=None,
+        updated_at=None,
+    )
+
+    assert (False, True) == (guard.wants_guard(job, 0.1), guard.wants_guard(job, 3.0))

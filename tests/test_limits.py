@@ -1,0 +1,201 @@
+"""Time limits, stops and output caps of real processes, supervised by a worker."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from queuectl_magics import JobQueue
+from queuectl_magics.errors import InvalidInputError
+from queuectl_magics.job import State
+
+LONG_S = 20
+
+
+def until(condition, timeout_s=LONG_S):
+    """Return what *condition* returns once that is true."""
+    give_up_at = time.monotonic() + timeout_s
+    while not (found := condition()):
+        assert time.monotonic() < give_up_at, "waited in vain"
+        time.sleep(0.01)
+    return found
+
+
+def alive(pid: int) -> bool:
+    """Whether *pid* is a process that is not a zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def pids_in(path: Path, count: int) -> list[int]:
+    """Return the *count* pids that a job writes into *path*, one a line."""
+    return until(
+        lambda: (
+            path.exists()
+            and len(found := [int(line) for line in path.read_text().split()]) >= count
+            and found
+        )
+    )
+
+
+@pytest.fixture
+def queue(home):
+    """A queue that is left with nothing running."""
+    with JobQueue(home) as opened:
+        opened.worker(4)
+        yield opened
+        for job in opened.jobs(State.PROCESSING):
+            opened.cancel(job, signal=signal.SIGKILL)
+        opened.wait(timeout=LONG_S)
+
+
+def test_attempt_that_takes_too_long_is_ended_and_counts_as_failed(queue):
+    """With a time limit, the reason says so and the allowance is spent."""
+    job = queue.enqueue("sleep 60", timeout_s=0.3, max_retries=1).wait(LONG_S)
+
+    assert (State.DEAD, "timed out after 0.3 s", 1) == (
+        job.state,
+        job.record.reason,
+        job.attempts,
+    )
+
+
+def test_attempt_that_timed_out_is_tried_again(queue):
+    """A timeout is a failure like any other: it waits for its retry."""
+    job = queue.enqueue("sleep 60", timeout_s=0.2, max_retries=2, backoff_base=0).wait(LONG_S)
+
+    assert (2, 2) == (job.attempts, job.record.attempt)
+
+
+def test_command_that_answers_a_timeout_with_exit_0_has_not_succeeded(queue):
+    """Exit code 0 alone is success, but not when the attempt was being ended."""
+    job = queue.enqueue(
+        "trap 'exit 0' TERM; while :; do sleep 0.05; done", timeout_s=0.2, max_retries=1
+    ).wait(LONG_S)
+
+    assert (State.DEAD, 0) == (job.state, job.exit_code)
+
+
+def test_command_that_ignores_term_is_killed_after_its_grace(queue):
+    """TERM, the grace, then KILL; the recorder writes 137."""
+    job = queue.enqueue(
+        "trap '' TERM; while :; do sleep 0.05; done", timeout_s=0.2, grace_s=0.2, max_retries=1
+    ).wait(LONG_S)
+
+    assert (State.DEAD, 137) == (job.state, job.exit_code)
+
+
+def test_command_may_use_its_grace_to_clean_up(queue, tmp_path):
+    """What a TERM trap does is done, and its exit code is kept."""
+    done = tmp_path / "cleaned"
+    job = queue.enqueue(
+        f"trap 'touch {done}; exit 7' TERM; while :; do sleep 0.05; done",
+        timeout_s=0.3,
+        max_retries=1,
+    ).wait(LONG_S)
+
+    assert (True, 7) == (done.exists(), job.exit_code)
+
+
+def test_cancel_ends_the_whole_tree(queue, tmp_path):
+    """Children, a grandchild in a session of its own and a double fork are gone."""
+    pids = tmp_path / "pids"
+    job = queue.enqueue(
+        f"sleep 61 & echo $! >> {pids}; "
+        f"setsid sh -c 'echo $$ >> {pids}; exec sleep 62' & "
+        f"(sh -c 'echo $$ >> {pids}; exec sleep 63' &) ; wait"
+    )
+    found = pids_in(pids, 3)
+    job.cancel()
+    job.wait(LONG_S)
+
+    assert State.CANCELLED == job.state
+    until(lambda: not any(alive(pid) for pid in found))
+
+
+def test_cancel_sends_the_signal_that_was_asked_for(queue, tmp_path):
+    """A program that saves its work on INT gets INT."""
+    got, ready = tmp_path / "got", tmp_path / "ready"
+    job = queue.enqueue(
+        f"trap 'echo INT > {got}; exit 1' INT; touch {ready}; while :; do sleep 0.05; done"
+    )
+    until(ready.exists)
+    queue.cancel(job, signal=signal.SIGINT)
+    job.wait(LONG_S)
+
+    assert "INT\n" == got.read_text()
+
+
+def test_cancelled_job_is_cancelled_even_if_its_command_then_succeeds(queue, tmp_path):
+    """The person's word counts, not the exit code of a command that was being ended."""
+    ready = tmp_path / "ready"
+    job = queue.enqueue(f"trap 'exit 0' TERM; touch {ready}; while :; do sleep 0.05; done")
+    until(ready.exists)
+    job.cancel()
+    job.wait(LONG_S)
+
+    assert State.CANCELLED == job.state
+
+
+def test_cancel_right_after_the_start_is_not_lost(queue):
+    """A job that is cancelled while its recorder is only just starting ends all the same."""
+    for _ in range(10):
+        job = queue.enqueue("sleep 60")
+        until(lambda job=job: job.state is State.PROCESSING)
+        job.cancel()
+        job.wait(LONG_S)
+
+        assert State.CANCELLED == job.state
+
+
+def test_output_beyond_its_limit_loses_its_middle_and_says_so(queue):
+    """Beginning and end stay, the disk holds little more than the limit, the length is kept."""
+    limit, printed = 64 * 1024, 40_000_000
+    job = queue.enqueue(
+        f"echo first; yes | head -c {printed}; echo last; sleep 1", output_bytes_max=limit
+    ).wait(LONG_S)
+
+    about = os.stat(job.log_path())
+    text = job.output
+    assert about.st_size > printed
+    assert about.st_blocks * 512 < limit + 64 * 1024
+    assert text.startswith("first\n")
+    assert text.endswith("last\n")
+    assert "bytes of output were dropped here" in text
+
+
+def test_reader_that_follows_passes_over_what_was_dropped(queue):
+    """Byte offsets stay valid: following goes on behind the hole."""
+    job = queue.enqueue(
+        "echo first; yes | head -c 30000000; sleep 0.8; echo last; sleep 0.3",
+        output_bytes_max=64 * 1024,
+    ).wait(LONG_S)
+    pieces = "".join(job.follow())
+
+    assert pieces.startswith("first\n")
+    assert pieces.endswith("last\n")
+    assert len(pieces) < 400_000
+
+
+def test_small_output_is_never_touched(queue):
+    """Below the limit the log is what the command printed."""
+    job = queue.enqueue("seq 1000", output_bytes_max=16 * 1024).wait(LONG_S)
+
+    assert "".join(f"{n}\n" for n in range(1, 1001)) == job.output
+
+
+@pytest.mark.parametrize(
+    "option",
+    [{"timeout_s": 0}, {"timeout_s": -1}, {"grace_s": -1}, {"output_bytes_max": 1}],
+)
+def test_limits_out_of_bounds_are_refused(queue, option):
+    """A limit that makes no sense changes nothing."""
+    with pytest.raises(InvalidInputError, match="it must be from"):
+        queue.enqueue("true", **option)
+    assert [] == queue.jobs()
