@@ -1,0 +1,259 @@
+"""Who ran when, and in which slot: a picture with time from left to right.
+
+Above, a line per slot with the attempts that ran in it, so that idle slots are seen at once; then
+a line per job with its waiting, its attempts and its backing off. It is one SVG with no script, so
+it needs no server and survives an export; the same as text is beside it. The rules here: thickness
+and dashes tell the kinds apart, not colour alone; a slot is a place in the picture, given to the
+attempts in the order in which they began; every text is cleaned and escaped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta
+from html import escape
+
+import msgspec
+
+from queuectl_magics.job import JobRecord, State
+from queuectl_magics.views.live.still import choose
+from queuectl_magics.views.status import Status
+from queuectl_magics.views.style import STYLE
+from queuectl_magics.views.words import (
+    LOOKS,
+    RESET,
+    cells,
+    counted,
+    duration,
+    heading,
+    one_line,
+    shorten,
+    stamp,
+)
+
+WAITING, RUNNING, BACKING_OFF = "waiting", "running", "backing off"
+
+JOBS_MAX = 40
+SLOTS_MAX = 16
+WIDTH, LABEL, RIGHT = 900, 170, 10
+LANE, ROW, TOP = 24, 20, 22
+CELLS_MIN = 20
+LABEL_CELLS = 24
+STEPS_S = (1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200, 21_600, 86_400, 604_800)
+TICKS_MAX = 7
+CHAR_PX = 6.5
+
+
+class Span(msgspec.Struct, frozen=True, kw_only=True):
+    """A job did one thing from `start` to `end`.
+
+    Attributes:
+        job: its id.
+        kind: `waiting`, `running` or `backing off`.
+        outcome: of an attempt: the state it led to; `processing` while it runs.
+        slot: of an attempt: where it ran, from 1.
+
+    """
+
+    job: str
+    kind: str
+    start: datetime
+    end: datetime
+    outcome: State | None = None
+    slot: int | None = None
+
+
+def spans_of(jobs: Sequence[JobRecord], now: datetime) -> list[Span]:
+    """Return what the *jobs* did until *now*, job by job, oldest first."""
+    found = [span for job in jobs for span in _spans(job, now)]
+    free_at: list[datetime] = []
+    slots: dict[int, int] = {}
+    running = [n for n, span in enumerate(found) if span.kind == RUNNING]
+    for n in sorted(running, key=lambda n: found[n].start):
+        span = found[n]
+        slot = next((s for s, at in enumerate(free_at) if at <= span.start), len(free_at))
+        free_at[slot : slot + 1] = [span.end]
+        slots[n] = slot + 1
+    return [msgspec.structs.replace(span, slot=slots.get(n)) for n, span in enumerate(found)]
+
+
+def _spans(job: JobRecord, now: datetime) -> Iterator[Span]:
+    at, gap = job.created_at, WAITING
+    attempts = [attempt for attempt in job.all_attempts() if attempt.started_at]
+    for attempt in attempts:
+        start = attempt.started_at or at
+        if start > at:
+            yield Span(job=job.id, kind=gap, start=at, end=start)
+        is_last = attempt is attempts[-1]
+        end = attempt.finished_at or (now if is_last else start)
+        well = attempt.exit_code == 0
+        outcome = State.COMPLETED if well else State.FAILED
+        if is_last and job.state is not State.PENDING:
+            outcome = job.state
+        at, gap = max(start, end), WAITING if well else BACKING_OFF
+        yield Span(job=job.id, kind=RUNNING, start=start, end=at, outcome=outcome)
+    if job.state is State.FAILED and job.due_at and at < job.due_at:
+        until = min(now, job.due_at)
+        yield Span(job=job.id, kind=BACKING_OFF, start=at, end=max(at, until))
+        at = until
+    if job.state in (State.PENDING, State.FAILED) and at < now:
+        yield Span(job=job.id, kind=WAITING, start=at, end=now)
+
+
+class Timeline:
+    """What the jobs of *status* did, to be looked at.
+
+    Example:
+        `Timeline(queue.status())` as the last line of a cell, or `print` it.
+
+    """
+
+    def __init__(self, status: Status) -> None:
+        self._status = status
+        self._jobs = choose(status.jobs, JOBS_MAX)
+        self.spans = spans_of(status.jobs, status.now)
+        shown = {job.id for job in self._jobs}
+        self._rows = {id: [span for span in self.spans if span.job == id] for id in shown}
+        kept = [span for id in shown for span in self._rows[id]]
+        self.start = min((span.start for span in kept), default=status.now)
+        latest = max((span.end for span in kept), default=status.now)
+        self.end = max(latest, self.start + timedelta(seconds=1))
+
+    def _part(self, moment: datetime) -> float:
+        """Return where *moment* lies between start (0) and end (1)."""
+        part = (moment - self.start) / (self.end - self.start)
+        return min(1.0, max(0.0, part))
+
+    # --- as text ------------------------------------------------------------------------------
+
+    def text(self, *, width: int = 80, colour: bool = False) -> str:
+        """Return a line a job: `·` waiting, `█` running, `░` backing off, then its state."""
+        if not self._jobs:
+            return "No jobs."
+        titles = [shorten(f"{job.id} {heading(job)}", LABEL_CELLS) for job in self._jobs]
+        label = max(map(cells, titles))
+        room = max(CELLS_MIN, width - label - 6)
+        total = duration((self.end - self.start).total_seconds())
+        lines = [f"{stamp(self.start)}, then {total}"]
+        for job, title in zip(self._jobs, titles, strict=True):
+            sign = LOOKS[job.state].symbol
+            if colour:
+                sign = f"\x1b[{LOOKS[job.state].sgr}m{sign}{RESET}"
+            pad = " " * (label - cells(title))
+            lines.append(f"{title}{pad}  {self._bar(job, room)} {sign}")
+        lines.append(f"{' ' * label}  · {WAITING}  █ {RUNNING}  ░ {BACKING_OFF}")
+        return "\n".join([*lines, *self._left_out()])
+
+    def _bar(self, job: JobRecord, room: int) -> str:
+        bar = [" "] * room
+        for span in self._rows[job.id]:
+            first, last = int(self._part(span.start) * room), int(self._part(span.end) * room)
+            for cell in range(min(first, room - 1), min(max(last, first + 1), room)):
+                bar[cell] = SIGNS[span.kind]
+        return "".join(bar)
+
+    def _left_out(self) -> list[str]:
+        others = len(self._status.jobs) - len(self._jobs)
+        return [f"… and {counted(others, 'other job')}"] if others else []
+
+    def __repr__(self) -> str:
+        return self.text()
+
+    # --- as a picture -------------------------------------------------------------------------
+
+    def _repr_html_(self) -> str:
+        if not self._jobs:
+            return f'<div class="qm">{STYLE}<p>No jobs.</p></div>'
+        lanes, lane_end = self._lanes()
+        rows, bottom = self._job_rows(lane_end + 14)
+        body = f"{self._axis(bottom)}{lanes}{rows}"
+        what = f"Timeline of {counted(len(self._jobs), 'job')} from {stamp(self.start)}"
+        svg = (
+            f'<svg class="qm-time" viewBox="0 0 {WIDTH} {bottom + 8}" role="img" '
+            f'aria-label="{escape(what)}" xmlns="http://www.w3.org/2000/svg">{body}</svg>'
+        )
+        told = " · ".join([f"{what} to {stamp(self.end)}", *self._left_out()])
+        as_text = f"<details><summary>as text</summary><pre>{escape(self.text())}</pre></details>"
+        caption = f'<p class="qm-quiet">{LEGEND}{escape(told)}</p>'
+        return f'<div class="qm">{STYLE}{PICTURE_STYLE}{svg}{caption}{as_text}</div>'
+
+    def _x(self, moment: datetime) -> float:
+        return round(LABEL + self._part(moment) * (WIDTH - LABEL - RIGHT), 1)
+
+    def _axis(self, bottom: int) -> str:
+        total_s = (self.end - self.start).total_seconds()
+        step_s = next((s for s in STEPS_S if total_s / s <= TICKS_MAX), STEPS_S[-1])
+        parts = []
+        for number in range(int(total_s / step_s) + 1):
+            x = self._x(self.start + timedelta(seconds=number * step_s))
+            parts.append(f'<path class="qm-tick" d="M{x} {TOP - 4}V{bottom}"/>')
+            anchor = "start" if number == 0 else "middle"
+            if x < WIDTH - LABEL / 5:
+                told = duration(number * step_s).replace(".0 s", " s").replace(" 00 s", "")
+                parts.append(f'<text x="{x}" y="12" text-anchor="{anchor}">{told}</text>')
+        return "".join(parts)
+
+    def _lanes(self) -> tuple[str, int]:
+        """Return a line a slot, and where they end."""
+        shown = [span for rows in self._rows.values() for span in rows if span.slot]
+        slots = sorted({span.slot for span in shown if span.slot})[:SLOTS_MAX]
+        parts = []
+        for lane, slot in enumerate(slots):
+            y = TOP + lane * LANE
+            parts.append(f'<text x="0" y="{y + 15}">slot {slot}</text>')
+            parts += [self._attempt(span, y + 2, LANE - 6) for span in shown if span.slot == slot]
+        return "".join(parts), TOP + len(slots) * LANE
+
+    def _job_rows(self, top: int) -> tuple[str, int]:
+        """Return a line a job, and where they end."""
+        parts = []
+        for row, job in enumerate(self._jobs):
+            y = top + row * ROW
+            title = shorten(f"{job.id} {heading(job)}", LABEL_CELLS)
+            parts.append(f'<text x="0" y="{y + 14}">{escape(title)}</text>')
+            for span in self._rows[job.id]:
+                if span.kind == RUNNING:
+                    parts.append(self._attempt(span, y + 4, ROW - 8))
+                    continue
+                css = "qm-wait" if span.kind == WAITING else "qm-back"
+                line = f"M{self._x(span.start)} {y + 10}H{self._x(span.end)}"
+                parts.append(f'<path class="{css}" d="{line}">{_tip(span)}</path>')
+        return "".join(parts), top + len(self._jobs) * ROW
+
+    def _attempt(self, span: Span, y: int, height: int) -> str:
+        x, end = self._x(span.start), self._x(span.end)
+        width = max(2.0, round(end - x, 1))
+        css = LOOKS[span.outcome or State.PROCESSING].css
+        box = f'x="{x}" y="{y}" width="{width}" height="{height}" rx="2"'
+        name = one_line(span.job)
+        inside = f'<text class="qm-in" x="{x + 4}" y="{y + height - 5}">{escape(name)}</text>'
+        fits = height > ROW - 8 and width > 8 + CHAR_PX * cells(name)
+        bar = f'<rect class="qm-run" {box}>{_tip(span)}</rect>'
+        return f'<g class="{css}">{bar}{inside if fits else ""}</g>'
+
+
+SIGNS = {WAITING: "·", RUNNING: "█", BACKING_OFF: "░"}
+LEGEND = (
+    '<svg class="qm-key" viewBox="0 0 24 10"><path class="qm-wait" d="M0 5H24"/></svg> waiting '
+    '<svg class="qm-key qm-processing" viewBox="0 0 24 10"><rect class="qm-run" width="24" '
+    'height="10" rx="2"/></svg> running '
+    '<svg class="qm-key" viewBox="0 0 24 10"><path class="qm-back" d="M0 5H24"/></svg> '
+    "backing off · "
+)
+PICTURE_STYLE = (
+    "<style>.qm-time{display:block;width:100%;max-width:1100px;min-width:520px;height:auto}"
+    ".qm:has(>.qm-time){overflow-x:auto}"
+    ".qm-time text{font-size:12px;fill:currentColor}"
+    ".qm-time .qm-in{fill:var(--jp-layout-color1,var(--vscode-editor-background,#fff));"
+    "font-size:11px;font-weight:600;pointer-events:none}"
+    ".qm-run{fill:var(--qm-s)}.qm-tick{stroke:currentColor;stroke-opacity:.13;fill:none}"
+    ".qm-wait,.qm-back{stroke:currentColor;stroke-opacity:.55;stroke-width:2;fill:none}"
+    ".qm-back{stroke-dasharray:3 3;stroke-width:4}"
+    ".qm-key{width:24px;height:10px}</style>"
+)
+
+
+def _tip(span: Span) -> str:
+    took = duration((span.end - span.start).total_seconds())
+    how = f" ({span.outcome}, slot {span.slot})" if span.outcome else ""
+    return f"<title>{escape(one_line(span.job))}: {span.kind} {took}{how}</title>"
