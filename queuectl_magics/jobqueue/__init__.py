@@ -1,0 +1,13 @@
+"""The Python API: a queue and its jobs.
+
+Everything that the terminal and the notebook can do is a method here, usable without either. A
+`Job` is a live view of one record: it looks at the store each time it is asked. The rule here:
+these two classes hold no truth of their own; the store does.
+"""
+
+from queuectl_magics.jobqueue.job import Job
+from queuectl_magics.jobqueue.jobqueue import JobQueue
+from queuectl_magics.jobqueue.live import Live
+from queuectl_magics.jobqueue.shown import Details, JobList, Log, WorkerList
+
+__all__ = ["Details", "Job", "JobList", "JobQueue", "Live", "Log", "WorkerList"]

@@ -1,0 +1,167 @@
+"""Which jobs come in and which may go.
+
+First what was asked for is read and checked, without the queue; then, inside a transaction, ids
+are given out, or old jobs chosen. The rules here: all of it or none; and what a choice means for a
+job is the lifecycle's business.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+from operator import attrgetter
+from typing import Any
+
+import msgspec
+
+from queuectl_magics import codec, lifecycle, validation
+from queuectl_magics.errors import InvalidInputError, RefusedError
+from queuectl_magics.events import Enqueued
+from queuectl_magics.job import TERMINAL, JobRecord, JobSpec, State
+from queuectl_magics.settings import Config, current_folder, parse_duration_s, parse_size_bytes
+from queuectl_magics.table import Table
+
+Wanted = str | Mapping[str, Any] | JobSpec
+"""What may be enqueued: a command, a dict of the fields of `JobSpec`, or a `JobSpec`."""
+
+_READERS: dict[str, Callable[[str], float]] = {
+    **dict.fromkeys(("delay_s", "timeout_s", "grace_s", "backoff_cap_s"), parse_duration_s),
+    "output_bytes_max": parse_size_bytes,
+}
+
+
+def read_specs(wanted: Iterable[Wanted]) -> list[JobSpec]:
+    """Return what is *wanted*, checked.
+
+    Raises:
+        InvalidInputError: the first thing that does not fit, and in which of several jobs.
+
+    """
+    if isinstance(wanted, str | Mapping | JobSpec):
+        msg = "enqueue_all takes a list of jobs: for a single one there is enqueue"
+        raise InvalidInputError(msg)
+    specs: list[JobSpec] = []
+    wanted = list(wanted)
+    for number, one in enumerate(wanted, 1):
+        try:
+            spec = one if isinstance(one, JobSpec) else codec.spec_from(_as_dict(one))
+            validation.check(spec)
+        except InvalidInputError as error:
+            where = f"job {number} of {len(wanted)}: " if len(wanted) > 1 else ""
+            raise InvalidInputError(where + str(error)) from None
+        specs.append(spec)
+    return specs
+
+
+def _as_dict(wanted: Any) -> Any:
+    """Return *wanted* with times, sizes and paths as they are kept: `"10m"` becomes 600.0."""
+    if isinstance(wanted, str):
+        return {"command": wanted}
+    if not isinstance(wanted, Mapping):
+        return wanted  # to be refused
+    read = {}
+    for key, value in wanted.items():
+        reader = _READERS.get(codec.ALIASES.get(str(key), str(key)))
+        if isinstance(value, os.PathLike):
+            read[key] = os.fspath(value)
+        else:
+            read[key] = reader(value) if reader and isinstance(value, str) else value
+    return read
+
+
+def current_cwd() -> str:
+    """Return the directory where we stand, in which a command runs that names no other.
+
+    Raises:
+        InvalidInputError: its name cannot be kept.
+        HomeError: it has been deleted.
+
+    """
+    cwd = str(current_folder())
+    try:
+        cwd.encode()
+    except UnicodeEncodeError:
+        msg = f"the directory you are in, {cwd!r}, has a name that is no UTF-8: go to another one"
+        raise InvalidInputError(msg) from None
+    return cwd
+
+
+def assign_ids(table: Table, specs: Sequence[JobSpec]) -> list[str]:
+    """Return an id for each of *specs*: its own, or the next short number that is free.
+
+    Raises:
+        InvalidInputError: an id is taken.
+
+    """
+    taken: set[str] = set()
+    for spec in specs:
+        if spec.id is not None:
+            if spec.id in table.jobs or spec.id in taken:
+                msg = f"the id {spec.id!r} is taken: choose another, or leave it out"
+                raise InvalidInputError(msg)
+            taken.add(spec.id)
+    ids, number = [], table.next_number
+    for spec in specs:
+        id = spec.id
+        while id is None:
+            if str(number) not in table.jobs and str(number) not in taken:
+                id = str(number)
+            number += 1
+        ids.append(id)
+    return ids
+
+
+def accept(
+    table: Table,
+    specs: Sequence[JobSpec],
+    config: Config,
+    *,
+    now: datetime,
+    cwd: str,
+    environ_ref: str | None,
+    env_refs: Sequence[str | None],
+) -> Iterator[Enqueued]:
+    """Yield new jobs: with what was asked for, and the queue's settings otherwise.
+
+    Raises:
+        InvalidInputError: an id is taken.
+
+    """
+    for spec, id, env_ref in zip(specs, assign_ids(table, specs), env_refs, strict=True):
+        where = os.path.join(cwd, spec.cwd) if spec.cwd else cwd
+        record = lifecycle.new_job(
+            msgspec.structs.replace(spec, cwd=where),
+            id=id,
+            now=now,
+            max_retries=config.max_retries,
+            backoff_base=config.backoff_base,
+            backoff_cap_s=config.backoff_cap,
+            environ_ref=environ_ref,
+            env_ref=env_ref,
+        )
+        yield lifecycle.enqueue(record)
+
+
+def prunable(
+    states: frozenset[State], *, older_than_s: float, keep: int
+) -> Callable[[Table, datetime], list[JobRecord]]:
+    """Return how to choose the jobs that may be dropped.
+
+    Raises:
+        RefusedError: jobs in one of *states* are not over.
+
+    """
+    if not states <= TERMINAL:
+        msg = "only completed, dead and cancelled jobs can be pruned (cancel the others first)"
+        raise RefusedError(msg)
+
+    def choose(table: Table, now: datetime) -> list[JobRecord]:
+        before = now - timedelta(seconds=older_than_s)
+        fitting = [
+            job for job in table.jobs.values() if job.state in states and job.updated_at <= before
+        ]
+        fitting.sort(key=attrgetter("updated_at", "seq"))  # newest means ended last
+        return fitting[: max(0, len(fitting) - keep)]
+
+    return choose

@@ -1,0 +1,388 @@
+"""A queue: every verb there is, as a method.
+
+It brings the store, the environment of its user and a worker together. The notebook and the
+terminal call these methods and show what they return. The rule here: a method decides through the
+lifecycle, inside one transaction, and rings the bell when something became due.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import datetime
+from signal import SIGTERM
+from typing import Any, Self
+
+from queuectl_magics import environment, lifecycle, presence, settings, validation
+from queuectl_magics.engines.local import LocalEngine, local_engine
+from queuectl_magics.errors import RefusedError
+from queuectl_magics.events import JobEvent
+from queuectl_magics.job import JobRecord, State
+from queuectl_magics.jobqueue import accepting, keeping, waiting
+from queuectl_magics.jobqueue.accepting import Wanted
+from queuectl_magics.jobqueue.finding import find_all
+from queuectl_magics.jobqueue.job import Job
+from queuectl_magics.jobqueue.looking import Looking, Ref
+from queuectl_magics.journal import sync_folder
+from queuectl_magics.presence import WorkerInfo
+from queuectl_magics.settings import Config
+from queuectl_magics.store import archive
+from queuectl_magics.store.compaction import tidy_if_cheap
+from queuectl_magics.table import Table
+from queuectl_magics.worker import Stopping, Worker, end_abandoned
+
+
+class JobQueue(Looking):
+    r"""The queue in *home*: safe to use from several threads, and from several processes at once.
+
+    Args:
+        home: its directory, created when missing; by default `QUEUECTL_HOME`, or `.queuectl` where
+            we stand.
+        python: the interpreter whose folder comes first in the PATH of the commands, for a kernel.
+        plain: show nothing that varies (times, ids), for doctests and notebooks under test; by
+            default what `QUEUECTL_PLAIN` says.
+
+    Raises:
+        InvalidInputError: *home* is no name of a directory.
+        HomeError: the home cannot be used.
+        StoreDamagedError: a file in it was altered.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as home, JobQueue(home) as queue:
+        ...     worker = queue.worker()
+        ...     queue.enqueue("echo hello").wait(timeout=60).output
+        'hello\n'
+
+    """
+
+    def __init__(
+        self,
+        home: str | os.PathLike[str] | None = None,
+        *,
+        python: str | None = None,
+        plain: bool | None = None,
+    ) -> None:
+        super().__init__(
+            settings.find_home(home), plain=settings.plain() if plain is None else plain
+        )
+        self._python = python
+        self._worker: Worker | None = None
+        self._count: int | None = None
+        self._starting = threading.Lock()
+
+    # --- asking -------------------------------------------------------------------------------
+
+    def job(self, ref: Ref) -> Job:
+        """Return the job with this id, or with this name if only one has it.
+
+        Raises:
+            UnknownJobError: there is none, or several have that name.
+
+        """
+        return self.jobs(refs=[ref])[0]
+
+    def jobs(
+        self,
+        state: str | State | None = None,
+        *,
+        refs: Iterable[Ref] = (),
+        tag: str | None = None,
+        archived: bool = False,
+    ) -> list[Job]:
+        """Return the jobs in the order in which they came; the arguments are those of `records`.
+
+        Example:
+            `queue.jobs("dead")`, `queue.jobs(tag="sweep")`
+
+        """
+        found = self.records(state, refs=refs, tag=tag, archived=archived)
+        with self.store.reading() as table:
+            return [
+                Job(self, job.id, archived=None if archive.is_in(table.jobs, job) else job)
+                for job in found
+            ]
+
+    # --- changing -----------------------------------------------------------------------------
+
+    def enqueue(self, command: str, **options: Any) -> Job:
+        """Accept *command* and return at once; it is on disk when this returns.
+
+        Args:
+            command: what to run, by `sh` unless `shell` says otherwise.
+            options: the fields of `JobSpec`, all optional: `id` (default: the next short number),
+                `name`, `tags`, `priority` (higher first, default 0), `max_retries` (dead after so
+                many failed attempts), `backoff_base` and `backoff_cap` (wait base ** attempts
+                seconds, at most the cap), `backoff_jitter` (0 to 1), `delay`, `cwd` (default: the
+                directory where we stand), `env` (names to values), `shell`, `timeout`, `grace`,
+                `max_output`, `on_lost`. Times are seconds, or texts like "10m".
+
+        Raises:
+            InvalidInputError: a value does not fit, or the id is taken; nothing was changed.
+
+        Example:
+            `queue.enqueue("python train.py", name="train", max_retries=5, delay="10m")`
+
+        """
+        return self.enqueue_all([{"command": command, **options}])[0]
+
+    def enqueue_all(
+        self, wanted: Iterable[Wanted], *, environ: Mapping[str, str] | None = None
+    ) -> list[Job]:
+        """Accept several jobs in one transaction: all of them or, if one does not fit, none.
+
+        Args:
+            wanted: commands, dicts of what `enqueue` takes, or specs.
+            environ: the environment to run them in; by default ours, as it is now.
+
+        Raises:
+            InvalidInputError: a value does not fit, or an id is taken; nothing was changed.
+
+        Example:
+            `queue.enqueue_all([f"python train.py --seed {seed}" for seed in range(100)])`
+
+        """
+        specs = accepting.read_specs(wanted)
+        self.store.catch_up()  # the home is still there
+        config, cwd, folder = self.config, accepting.current_cwd(), self.store.paths.env
+        variables = environment.capture(environ, python=self._python)
+        captured = environment.keep(folder, variables)
+        kept = [environment.keep(folder, spec.env) for spec in specs]
+        values = [(captured, variables), *zip(kept, (spec.env for spec in specs), strict=True)]
+
+        def decide(table: Table, now: datetime) -> Iterable[JobEvent]:
+            keeping.refuse_taken(self.store, table, specs)
+            keeping.keep_again(self.store, values)
+            return accepting.accept(
+                table, specs, config, now=now, cwd=cwd, environ_ref=captured, env_refs=kept
+            )
+
+        return [Job(self, event.id) for event in self._change(decide)]
+
+    def _change(self, decide: Callable[[Table, datetime], Iterable[JobEvent]]) -> list[JobEvent]:
+        self.store.durability = self.config.durability
+        events = self.store.transact(decide, wait=False)
+        if events:
+            # a worker may begin while we wait for the disk: after a power cut neither was there
+            presence.ring(self.store.paths.workers)
+            self.store.sync(self.store.seq)
+        return events
+
+    def cancel(self, *refs: Ref, signal: int = SIGTERM) -> list[Job]:
+        """Call jobs off: at once if they wait; if they run, their processes are ended first.
+
+        All or, if one of them cannot be cancelled, none. *signal* is what the processes get; those
+        that are left when the job's grace is over are killed.
+
+        Raises:
+            RefusedError: one of them is over already.
+            UnknownJobError: there is no such job.
+
+        """
+        words = self._living(refs)
+        events = self._change(
+            lambda table, now: [
+                lifecycle.cancel(job, now=now, signal=signal) for job in find_all(table, words)
+            ]
+        )
+        jobs = [Job(self, event.id) for event in events]
+        for job in jobs:
+            record = job.record
+            if record.stopping and not presence.is_alive(self.store.paths.workers, record.worker):
+                end_abandoned(self.store, self.engine(), record)
+        return jobs
+
+    def retry(self, *refs: Ref) -> list[Job]:
+        """Give jobs that are over, or wait for their next attempt, a fresh allowance.
+
+        Raises:
+            RefusedError: one of them is waiting to run or running; nothing was changed.
+            UnknownJobError: there is no such job.
+
+        """
+        words = self._living(refs)
+        events = self._change(
+            lambda table, now: [lifecycle.retry(job, now=now) for job in find_all(table, words)]
+        )
+        return [Job(self, event.id) for event in events]
+
+    def prune(
+        self,
+        *refs: Ref,
+        states: Iterable[State] = (State.COMPLETED, State.CANCELLED),
+        older_than_s: float = 0.0,
+        keep: int = 0,
+    ) -> list[str]:
+        """Drop jobs that are over, and their logs; return their ids.
+
+        Args:
+            refs: these jobs; or, when none is named, all that fit:
+            states: only jobs in these states; dead ones are dropped only when asked for.
+            older_than_s: only jobs that ended at least that many seconds ago.
+            keep: but not the newest *keep* of them.
+
+        Raises:
+            RefusedError: a named job is not over, or in the archive; or jobs in a state that is
+                asked for are not over.
+
+        """
+        words = self._living(refs)
+        choose = accepting.prunable(frozenset(states), older_than_s=older_than_s, keep=keep)
+        dropped: list[JobRecord] = []
+
+        def decide(table: Table, now: datetime) -> Iterator[JobEvent]:
+            archive.forget_unfinished(self.home, table)
+            for job in find_all(table, words) if words else choose(table, now):
+                yield lifecycle.prune(job, now=now)
+                dropped.append(job)
+
+        self._change(decide)
+        keeping.remove_traces(self.store, dropped)
+        return [job.id for job in dropped]
+
+    def configure(self, key: str, value: str | float) -> Config:
+        """Set one setting of this home, for all jobs that are enqueued from now on.
+
+        Raises:
+            InvalidInputError: no such setting, or a value that does not fit; nothing was changed.
+
+        """
+        with self.store.exclusive():
+            settings.write_setting(self.home, key, value)
+            sync_folder(self.home)
+        presence.ring(self.store.paths.workers)
+        return self.config
+
+    def pause(self) -> None:
+        """Start no job any more, in any worker of this home; what runs goes on."""
+        self.configure("paused", "true")
+
+    def resume(self) -> None:
+        """Let the workers start jobs again."""
+        self.configure("paused", "false")
+
+    # --- waiting and working ------------------------------------------------------------------
+
+    def wait(
+        self,
+        *refs: Ref,
+        timeout: float | None = None,
+        on_look: Callable[[list[JobRecord]], None] | None = None,
+    ) -> list[Job]:
+        """Return these jobs, or by default all jobs, once each of them is over.
+
+        Args:
+            refs: which jobs.
+            timeout: give up after that many seconds; None waits for ever.
+            on_look: called at each look with the records waited for, for a progress bar.
+
+        Raises:
+            TimeoutError: some are not over yet; they go on.
+            UnknownJobError: there is no such job.
+            Exception: what ended the worker of this process, if that was no wish of anyone's.
+
+        """
+        ids = [record.id for record in self.records(refs=refs)]
+        waiting.until_over(
+            self.store,
+            ids,
+            timeout_s=timeout,
+            on_look=on_look or (lambda _records: None),
+            held_back_by=self._held_back_by,
+        )
+        return [Job(self, id) for id in ids if refs or self.has(id)]
+
+    def _held_back_by(self) -> str:
+        """Return why nothing runs; raise what ended the worker of this process, if it was that."""
+        mine = self._worker
+        if mine is not None and mine.error is not None and not mine.is_alive():
+            raise mine.error
+        return self.held_back_by
+
+    def engine(self) -> LocalEngine:
+        """Return the engine that runs the commands of this queue."""
+        return local_engine(self.store)
+
+    def new_worker(
+        self,
+        *,
+        count: int | Callable[[], int | None] | None = None,
+        kind: str = "terminal",
+        on_change: Callable[[list[JobRecord]], None] | None = None,
+        drain: bool = False,
+    ) -> Worker:
+        """Return a worker that has not been started; `count` None follows the setting."""
+
+        def slots() -> int:
+            return (count() if callable(count) else count) or self.config.count
+
+        return Worker(
+            self.store,
+            self.engine(),
+            slots=slots,
+            paused=lambda: self.config.paused,
+            kind=kind,
+            on_change=on_change,
+            drain=drain,
+        )
+
+    def worker(self, count: int | None = None, *, kind: str = "python") -> Worker:
+        """Return the worker of this process, a background thread, starting it if need be.
+
+        Args:
+            count: how many jobs it runs side by side, from now on; None leaves it as it is, at
+                first the setting `count`.
+            kind: what the list of workers shall say.
+
+        Raises:
+            InvalidInputError: *count* is out of bounds.
+
+        """
+        validation.check_range("count", count, settings.COUNT_MAX, low=1)
+        with self._starting:
+            self._count = count or self._count
+            mine = self._worker
+            if mine is None or not mine.is_alive() or mine.stopping is not Stopping.NO:
+                mine = self._worker = self.new_worker(count=lambda: self._count, kind=kind)
+                mine.start()
+            elif count is not None:
+                mine.slots_changed()
+        return mine
+
+    @property
+    def own_worker(self) -> Worker | None:
+        """The worker of this process, if it was ever started."""
+        return self._worker
+
+    def stop_workers(self, *, now: bool = False) -> list[WorkerInfo]:
+        """Ask every worker of this home to stop, and return them.
+
+        Args:
+            now: end the running jobs and hand them back; otherwise they are finished first.
+
+        Raises:
+            RefusedError: no worker is running.
+
+        """
+        found = self.workers()
+        if not found:
+            msg = "no worker is running: there is nothing to stop"
+            raise RefusedError(msg)
+        presence.ring(self.store.paths.workers, presence.STOP_NOW if now else presence.STOP)
+        return found
+
+    def close(self, timeout_s: float = 1.0) -> None:
+        """Stop the worker of this process, leaving its jobs running, and close the files."""
+        if self._worker is not None and self._worker.is_alive():
+            self._worker.stop(Stopping.LEAVE)
+            if not self._worker.join(timeout_s):
+                return  # it is waiting for the lock: let it keep its files
+        tidy_if_cheap(self.store)
+        self.store.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

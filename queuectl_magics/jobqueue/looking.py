@@ -1,0 +1,199 @@
+"""The ways to look at a whole queue: records, a status, a frame, a live table, a timeline.
+
+Each takes a picture of the queue and hands it to a view; pandas and the widget are loaded when
+they are asked for. The rule here: looking changes nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from queuectl_magics import clock, presence, settings, validation
+from queuectl_magics.errors import InvalidInputError, QueuectlError
+from queuectl_magics.job import JobRecord, State
+from queuectl_magics.jobqueue import keeping
+from queuectl_magics.jobqueue.job import Job
+from queuectl_magics.presence import WorkerInfo
+from queuectl_magics.settings import Config
+from queuectl_magics.store import Store
+from queuectl_magics.views.status import Status
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from queuectl_magics.jobqueue.live import Live
+    from queuectl_magics.views.timeline import Timeline
+
+Ref = str | int | Job
+"""How a job is named: by its id, by a name that only one job has, or by a `Job`."""
+
+
+class Looking:
+    """A queue, as far as it can be looked at.
+
+    Attributes:
+        home: its directory.
+        plain: whether nothing that varies is shown.
+        store: where the jobs are.
+
+    """
+
+    def __init__(self, home: Path, *, plain: bool) -> None:
+        self.home = home
+        self.plain = plain
+        self._config_path = os.fspath(home / "config.json")
+        self._config: tuple[tuple[int, int], Config] = ((-1, -1), Config())
+        self.store = Store(home)
+        try:
+            self.store.durability = self.config.durability
+        except QueuectlError:
+            self.store.close()
+            raise
+
+    @property
+    def config(self) -> Config:
+        """The settings kept in the home, as they are now."""
+        try:
+            about = os.stat(self._config_path)
+            version = about.st_mtime_ns, about.st_ino
+        except FileNotFoundError:
+            version = 0, 0
+        if version != self._config[0]:
+            self._config = version, settings.read_config(self.home)
+        return self._config[1]
+
+    def has(self, id: str) -> bool:
+        """Say whether there is a job with this id."""
+        with self.store.reading() as table:
+            return id in table.jobs
+
+    def records(
+        self,
+        state: str | State | None = None,
+        *,
+        refs: Iterable[Ref] = (),
+        tag: str | None = None,
+        archived: bool = False,
+    ) -> list[JobRecord]:
+        """Return what is known now of each job, in the order in which they came.
+
+        Args:
+            state: only jobs in this state.
+            refs: only these jobs, in this order.
+            tag: only jobs with this tag.
+            archived: those in the archive, too, which may be many.
+
+        Raises:
+            InvalidInputError: there is no such state.
+            UnknownJobError: there is no such job.
+
+        """
+        wanted, words = validation.parse_state(state), self._words(refs)
+        if words:
+            found = keeping.find_anywhere(self.store, words)
+        elif archived:
+            found = keeping.with_archived(self.store)
+        else:
+            with self.store.reading() as table:
+                found = list(table.jobs.values())
+        return [
+            job
+            for job in found
+            if (wanted is None or job.state is wanted) and (tag is None or tag in job.tags)
+        ]
+
+    def _words(self, refs: Iterable[Ref]) -> list[str]:
+        """Return ids and names for *refs*, and see to it that handles are of this queue."""
+        words = []
+        for ref in refs:
+            if isinstance(ref, Job) and ref.queue.home != self.home:
+                msg = f"job {ref.id} is in another queue ({ref.queue.home}): ask that one"
+                raise InvalidInputError(msg)
+            words.append(ref.id if isinstance(ref, Job) else str(ref))
+        return words
+
+    def _living(self, refs: Iterable[Ref]) -> list[str]:
+        """Return ids and names for *refs*, and see to it that they can be changed."""
+        words = self._words(refs)
+        keeping.refuse_archived(self.store, words)
+        return words
+
+    def status(self, state: str | State | None = None, *, refs: Iterable[Ref] = ()) -> Status:
+        """Return a picture of the queue now: the jobs asked for, the counts, who works.
+
+        The arguments are those of `records`.
+        """
+        records = self.records(state, refs=refs)
+        with self.store.reading() as table:
+            counts, busy = dict(table.counts), len(table.processing)
+        workers = self.workers()
+        return Status(
+            jobs=tuple(records),
+            counts=counts,
+            now=clock.utc_now(),
+            workers=len(workers),
+            slots=sum(worker.count for worker in workers),
+            busy=busy,
+            paused=self.config.paused,
+        )
+
+    def frame(self, state: str | State | None = None, *, refs: Iterable[Ref] = ()) -> pd.DataFrame:
+        """Return the jobs as a DataFrame indexed by `id`, as `%queue_status` does."""
+        from queuectl_magics.views.frame import status_frame
+
+        frame: pd.DataFrame = status_frame(self.status(state, refs=refs))
+        return frame
+
+    def live(self) -> Live:
+        """Return the queue as a live table, as `%queue_status --live` does.
+
+        Example:
+            `queue.live()` as the last line of a cell; outside of a notebook it is text.
+
+        """
+        from queuectl_magics.jobqueue.live import Live
+
+        return Live(self)  # type: ignore[arg-type] # `JobQueue` is the one that is made
+
+    def timeline(self, *, refs: Iterable[Ref] = ()) -> Timeline:
+        """Return who ran when, and in which slot, as a picture; `print` it to see it as text."""
+        from queuectl_magics.views.timeline import Timeline
+
+        return Timeline(self.status(refs=refs))
+
+    def strays(self) -> list[JobRecord]:
+        """Return the jobs that are being run, or were, by a worker that is gone."""
+        with self.store.reading() as table:
+            running = [table.jobs[id] for id in table.processing]
+        folder = self.store.paths.workers
+        return [job for job in running if not presence.is_alive(folder, job.worker)]
+
+    def workers(self) -> list[WorkerInfo]:
+        """Return the workers of this home that are alive, whichever process they live in."""
+        return presence.workers(self.store.paths.workers)
+
+    @property
+    def held_back_by(self) -> str:
+        """Why no job will start until somebody does something; empty if one may."""
+        if self.config.paused:
+            return (
+                "the queue is paused, so nothing will start until it is resumed "
+                "(queue.resume(), %queue_resume, or queuectl resume)"
+            )
+        if not self.workers():
+            return (
+                "no worker is running, so nothing will happen until one is started "
+                "(queue.worker(), %queue_worker start, or queuectl worker start)"
+            )
+        return ""
+
+    def __repr__(self) -> str:
+        try:
+            with self.store.reading() as table:
+                counts = ", ".join(f"{n} {state}" for state, n in table.counts.items() if n)
+        except QueuectlError as error:
+            counts = str(error)
+        return f"<JobQueue {self.home}: {counts or 'no jobs'}>"

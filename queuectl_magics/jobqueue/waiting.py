@@ -1,0 +1,70 @@
+"""Wait for jobs that any process may be running.
+
+News of this process wakes us at once; news of others is looked for twenty times a second, for as
+long as somebody waits and no longer. The rule here: an interrupted or expired wait changes
+nothing.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+
+from queuectl_magics import clock
+from queuectl_magics.job import TERMINAL, JobRecord
+from queuectl_magics.store import Store
+
+POLL_S = 0.05
+LOOK_S = 0.1
+NAMED_MAX = 10
+
+
+def until_over(
+    store: Store,
+    ids: Sequence[str],
+    *,
+    timeout_s: float | None,
+    on_look: Callable[[list[JobRecord]], None],
+    held_back_by: Callable[[], str],
+) -> None:
+    """Return when each of these jobs is completed, dead, cancelled or pruned.
+
+    Warns once if *held_back_by* says why that will not happen by itself.
+
+    Raises:
+        TimeoutError: some are not over after *timeout_s* seconds.
+
+    """
+    give_up_at = None if timeout_s is None else clock.monotonic_s() + timeout_s
+    left, look_at_s, warned = deque(ids), 0.0, False
+    while True:
+        now_s, records = clock.monotonic_s(), None
+        with store.reading() as table:
+            while left and _is_over(table.jobs.get(left[0])):
+                left.popleft()
+            if now_s >= look_at_s or not left:
+                records = [table.jobs[id] for id in ids if id in table.jobs]
+        if records is not None:
+            look_at_s = now_s + LOOK_S
+            on_look(records)
+        if not left:
+            store.sync(store.seq)  # what we tell is true after a power cut, too
+            return
+        if records is not None and (why := held_back_by()) and not warned:
+            warned = True
+            warnings.warn(why, stacklevel=4)
+        if give_up_at is not None and now_s >= give_up_at:
+            raise TimeoutError(_too_long(store, left, timeout_s))
+        store.wait_for_news(POLL_S)
+
+
+def _is_over(job: JobRecord | None) -> bool:
+    return job is None or job.state in TERMINAL
+
+
+def _too_long(store: Store, ids: Iterable[str], timeout_s: float | None) -> str:
+    with store.reading() as table:
+        left = [id for id in ids if not _is_over(table.jobs.get(id))]
+    named = ", ".join(left[:NAMED_MAX]) + (" …" if len(left) > NAMED_MAX else "")
+    return f"not over after {timeout_s:g} s: {named} (the jobs go on)"
