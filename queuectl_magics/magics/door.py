@@ -1,0 +1,239 @@
+"""The magics of one shell: registered, configured, and taken away again.
+
+`%config QueueMagics` lists the notebook's own settings. Each magic is a `Call` of its verb. The
+rule here: what `open` gives to the shell, `close` takes away, whatever happened in between; jobs
+that run then go on, for the next worker to adopt.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+from weakref import WeakValueDictionary
+
+import click
+from IPython.core.interactiveshell import InteractiveShell
+from IPython.core.magic import MAGIC_NO_VAR_EXPAND_ATTR
+from traitlets import Bool, TraitError, Unicode, observe, validate
+from traitlets.config import Config, Configurable
+
+from queuectl_magics import settings
+from queuectl_magics.errors import HomeError, QueuectlError
+from queuectl_magics.job import JobRecord, State
+from queuectl_magics.jobqueue import JobQueue
+from queuectl_magics.magics.calling import (
+    CELL_MAGICS,
+    ENQUEUE,
+    LINE_MAGICS,
+    Call,
+    help_of,
+    one_red_line,
+)
+from queuectl_magics.magics.completion import Completion
+from queuectl_magics.magics.lines import Lines
+from queuectl_magics.views import text
+from queuectl_magics.views.words import one_line
+
+ADOPT_S = 2.0
+UNFINISHED = (State.PENDING, State.FAILED, State.PROCESSING)
+
+Magic = Callable[..., Any]
+
+# The queues of this process that a variable still refers to: after %reload_ext a job that was kept
+# and a new one are in the same queue.
+_still_used: WeakValueDictionary[Path, JobQueue] = WeakValueDictionary()
+
+
+class QueueMagics(Configurable):
+    """The magics of one shell; its traits are the notebook's own settings."""
+
+    home = Unicode(
+        help="The queue's directory; empty: $QUEUECTL_HOME, or .queuectl where we stood at first."
+    ).tag(config=True)
+    plain = Bool(
+        default_value=False, help="Show nothing that varies, for notebooks under test."
+    ).tag(config=True)
+    autostart = Bool(default_value=True, help="Let %enqueue start the worker of this kernel.").tag(
+        config=True
+    )
+
+    def __init__(self, shell: InteractiveShell) -> None:
+        super().__init__()
+        self.shell = shell
+        self.may_start_worker = True
+        self.lines = Lines(shell, is_plain=lambda: self.is_plain)
+        self._stood_in = _where_we_stand()
+        self._queues: dict[Path, JobQueue] = {}
+        self._completion = Completion(self)
+        self._magics: dict[tuple[str, str], Magic] = {}
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether nothing that varies may be shown."""
+        return self.plain or settings.plain()
+
+    @property
+    def _configurables(self) -> list[Configurable]:
+        """What `%config` lists."""
+        return cast("list[Configurable]", self.shell.configurables)
+
+    def bind(self, name: str, value: object) -> None:
+        """Give the notebook a variable."""
+        self.shell.user_ns[name] = value
+
+    # --- the queue ----------------------------------------------------------------------------
+
+    @validate("home")
+    def _check_home(self, proposal: Any) -> str:
+        home = str(proposal["value"])
+        try:
+            settings.find_home(home or None)
+        except QueuectlError as error:
+            raise TraitError(str(error)) from None
+        return home
+
+    @observe("home")
+    def _stand_here(self, _change: object) -> None:
+        """Let a relative home mean the directory where it was chosen: `%cd` does not move it."""
+        self._stood_in = _where_we_stand()
+
+    @property
+    def home_path(self) -> Path:
+        """The home of this notebook's queue, whether that can be opened or not."""
+        named = self.home or os.environ.get(settings.HOME_VARIABLE) or settings.HOME_DEFAULT
+        return settings.find_home(named if named[:1] == "~" else Path(self._stood_in, named))
+
+    @property
+    def queue(self) -> JobQueue:
+        """The queue of this notebook; another one after its home was changed.
+
+        The queues that were used before keep their worker, so that what is in them is run.
+        """
+        home = self.home_path
+        if home not in self._queues:
+            self._queues[home] = _still_used.get(home) or JobQueue(home, python=sys.executable)
+            _still_used[home] = self._queues[home]
+        queue = self._queues[home]
+        if not queue.store.paths.journal.exists():
+            msg = f"the queue's home {home} was deleted: what comes next goes into a new queue"
+            raise HomeError(msg)
+        queue.plain = self.is_plain
+        return queue
+
+    @property
+    def opened(self) -> JobQueue | None:
+        """The queue, if it has been used already."""
+        return self._queues.get(self.home_path)
+
+    def start_worker(self) -> None:
+        """Start the kernel's worker, unless the person has said otherwise."""
+        if self.autostart and self.may_start_worker:
+            self.queue.worker(kind="kernel")
+
+    def _forget_queue(self) -> None:
+        """Close the queue whose home is of no use, so that the next call opens it anew."""
+        home = self.home_path
+        queue = self._queues.pop(home, None)
+        if queue is not None:
+            _still_used.pop(home, None)
+            _close(queue)
+
+    # --- opening and closing ------------------------------------------------------------------
+
+    def open(self) -> None:
+        """Register everything, and go on with what waits in a queue that is there already."""
+        self._configurables.append(self)
+        self._configure()
+        for name, command in LINE_MAGICS.items():
+            self._register("line", name, command)
+        for name, command in CELL_MAGICS.items():
+            self._register("cell", name, command)
+        self.lines.open()
+        self._completion.open()
+        self._resume()
+
+    def _configure(self) -> None:
+        """Take over what is configured; a value that does not fit changes nothing."""
+        for name, value in self.shell.config[type(self).__name__].items():
+            try:
+                self.update_config(Config({type(self).__name__: {name: value}}))
+            except TraitError as error:
+                _say(error)
+
+    def _resume(self) -> None:
+        try:
+            if (self.home_path / "journal.jsonl").exists():
+                with self.queue.store.reading() as table:
+                    has_work = any(table.counts[state] for state in UNFINISHED)
+                if has_work:
+                    strays = self.queue.strays()
+                    self.start_worker()
+                    self._tell_what_happened(strays)
+        except (QueuectlError, OSError) as error:  # %load_ext must work all the same
+            _say(error)
+
+    def _tell_what_happened(self, strays: list[JobRecord]) -> None:
+        """Say in one line what became of the jobs that a kernel before this one left running."""
+        worker = self.queue.own_worker
+        if not strays or worker is None or self.is_plain:
+            return
+        if worker.has_looked.wait(ADOPT_S):
+            print(text.while_away(self.queue.job(job.id).record for job in strays))  # noqa: T201 - in the cell of %load_ext
+
+    def _register(self, kind: str, name: str, command: click.Command) -> None:
+        shown = f"%%{name}" if kind == "cell" else f"%{name}"
+
+        def magic(line: str, cell: str = "", local_ns: dict[str, object] | None = None) -> Any:
+            names = self.shell.user_ns
+            if local_ns is not None and local_ns is not names:
+                names = {**names, **local_ns}
+            call = Call(self, names)
+            with one_red_line(shown):
+                try:
+                    if kind == "cell":
+                        return call.script(line, cell)
+                    return call.enqueue(line) if command is ENQUEUE else call.line(command, line)
+                except HomeError:
+                    self._forget_queue()
+                    raise
+
+        magic.__doc__ = help_of(command)
+        magic.__name__ = magic.__qualname__ = name
+        vars(magic).update({MAGIC_NO_VAR_EXPAND_ATTR: True, "needs_local_scope": True})
+        self.shell.magics_manager.magics[kind][name] = magic
+        self._magics[kind, name] = magic
+
+    def close(self) -> None:
+        """Take everything away; what runs goes on, for the next worker to adopt."""
+        for (kind, name), magic in self._magics.items():
+            registered = self.shell.magics_manager.magics[kind]
+            if registered.get(name) is magic:
+                del registered[name]
+        self._completion.close()
+        self.lines.close()
+        if self in self._configurables:
+            self._configurables.remove(self)
+        for queue in self._queues.values():
+            _close(queue)
+        self._queues.clear()
+
+
+def _where_we_stand() -> str:
+    try:
+        return os.getcwd()
+    except FileNotFoundError:  # it was deleted
+        return os.environ.get("PWD", "/")
+
+
+def _close(queue: JobQueue) -> None:
+    try:
+        queue.close()
+    except (QueuectlError, OSError):
+        return  # its home is gone: there is nothing to tidy
+
+
+def _say(error: Exception) -> None:
+    print(f"queuectl_magics: {one_line(str(error))}")  # noqa: T201 - in the cell of %load_ext
