@@ -1,0 +1,104 @@
+// All jobs, as columns, and what is counted over them.
+//
+// A hundred thousand jobs are fourteen arrays, not a hundred thousand objects. The rule here: a job
+// changes through `put` alone, which keeps the counts, the rate and the typical durations right.
+
+// The order of `wire.COLUMNS` in Python.
+const FIXED = ["id", "name", "command"];
+const CHANGING = [
+  "state", "number", "allowed", "attempt", "stopping", "started", "finished", "due", "cause",
+];
+const COLUMNS = [...FIXED, ...CHANGING, "line", "progress"];
+
+// The order of `State` in Python; what was pruned is gone.
+export const PENDING = 0;
+export const PROCESSING = 1;
+export const COMPLETED = 2;
+export const FAILED = 3;
+export const DEAD = 4;
+export const CANCELLED = 5;
+export const GONE = 6;
+
+// What can be done to a job, by its state.
+export const FITS = {
+  cancel: (state) => state < COMPLETED || state === FAILED,
+  retry: (state) => state > COMPLETED && state < GONE,
+};
+export const deedFor = (state) => Object.keys(FITS).find((op) => FITS[op](state)) ?? "";
+
+const DURATIONS_MAX = 40;
+const ENDS_MAX = 20000;
+
+// "python train.py" of "python train.py --lr 0.1": runs that differ in their options are alike.
+const stemOf = (command) => /^\S+ [^-\d\s]\S*(?= |$)/.exec(command)?.[0];
+
+export function makeRows() {
+  const rows = {};
+  const typical = new Map();
+
+  rows.clear = (expected) => {
+    for (const name of COLUMNS) rows[name] = [];
+    Object.assign(rows, { loaded: 0, live: 0, expected, ends: [], text: [], at: new Map() });
+    rows.counts = [0, 0, 0, 0, 0, 0, 0];
+    typical.clear();
+  };
+
+  rows.add = (values) => {
+    const n = rows.loaded++;
+    FIXED.forEach((name, k) => (rows[name][n] = values[k]));
+    rows.at.set(rows.id[n], n);
+    rows.state[n] = GONE;
+    rows.counts[GONE]++;
+    rows.put(n, values.slice(FIXED.length));
+    rows.say(n, ...values.slice(-2));
+  };
+
+  rows.put = (n, values) => {
+    const before = rows.state[n];
+    CHANGING.forEach((name, k) => (rows[name][n] = values[k]));
+    const state = rows.state[n];
+    rows.counts[before]--;
+    rows.counts[state]++;
+    rows.live = rows.loaded - rows.counts[GONE];
+    if (before !== state && rows.finished[n] && !FITS.cancel(state)) noteEnd(n, state);
+    return before !== state;
+  };
+
+  rows.say = (n, line, progress) => {
+    rows.line[n] = line;
+    rows.progress[n] = progress;
+  };
+
+  rows.drop = (id) => {
+    if (rows.at.has(id)) rows.put(rows.at.get(id), [GONE]);
+    rows.at.delete(id);
+  };
+
+  function noteEnd(n, state) {
+    rows.ends.push(rows.finished[n]);
+    if (rows.ends.length > 2 * ENDS_MAX) rows.ends.splice(0, ENDS_MAX);
+    if (state !== COMPLETED) return;
+    for (const key of new Set([rows.command[n], stemOf(rows.command[n])])) {
+      const known = typical.get(key) ?? [];
+      typical.set(key, known);
+      known.median = 0;
+      known.push(rows.finished[n] - rows.started[n]);
+      if (known.length > DURATIONS_MAX) known.shift();
+    }
+  }
+
+  // How long this job should take: the median of earlier runs of its command, or of ones like it.
+  rows.typical = (n) => {
+    const known = typical.get(rows.command[n]) ?? typical.get(stemOf(rows.command[n]));
+    if (!known) return 0;
+    return (known.median ||= [...known].sort((a, b) => a - b)[known.length >> 1]);
+  };
+
+  // What is searched: made when it is first asked for.
+  rows.textOf = (n) =>
+    (rows.text[n] ??= `${rows.id[n]}\n${rows.name[n]}\n${rows.command[n]}`.toLowerCase());
+
+  rows.over = () => rows.counts[COMPLETED] + rows.counts[DEAD] + rows.counts[CANCELLED];
+  rows.clear(1);
+  return rows;
+}

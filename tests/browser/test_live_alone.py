@@ -1,0 +1,393 @@
+"""The script of the live table alone, in a blank page, with a kernel that is made up."""
+
+from __future__ import annotations
+
+import gzip
+from typing import Any
+
+import pytest
+
+from queuectl_magics.views.live import assets, wire
+
+ABOUT = {"title": "q", "kernel": "", "table": "t", "states": assets.looks(), "lease_ms": 20_000}
+COLUMNS = " ".join(wire.COLUMNS)
+# A kernel that remembers what it is asked, and answers when it is told to.
+KERNEL = """([script, about]) => {
+  const ears = {}; window.sent = []; window.answers = true;
+  const model = {
+    get: () => about, on: (name, ear) => (ears[name] = ear), off: (name) => delete ears[name],
+    send: (message) => {
+      window.sent.push(message);
+      if (window.answers) setTimeout(() => hear({ kind: "answer", rid: message.rid, count: 1 }));
+    },
+  };
+  const pack = (value) => new Response(new Blob([JSON.stringify(value)]).stream()
+    .pipeThrough(new CompressionStream("deflate"))).arrayBuffer();
+  const hear = window.hear = (message, packed) => ears["msg:custom"](message, packed && [packed]);
+  window.tell = async (message, body) => hear(message, body && (await pack(body)));
+  window.lose = () => ears["comm_live_update"]();
+  const address = URL.createObjectURL(new Blob([script], { type: "text/javascript" }));
+  return import(address).then((module) => {
+    window.leave = module.default.render({ model, el: document.body });
+    window.table = document.querySelector(".qlive").table;
+  });
+}"""
+
+
+class Page:
+    """A page with one live table."""
+
+    def __init__(self, page: Any) -> None:
+        self.page = page
+        self.number = 0
+
+    def tell(self, message: dict[str, Any], body: object = None) -> None:
+        """Send a message to the table."""
+        self.page.evaluate("([message, body]) => window.tell(message, body)", [message, body])
+
+    def snapshot(self, *jobs: dict[str, Any], queue: dict[str, Any] | None = None) -> None:
+        """Send all jobs."""
+        self.number += 1
+        columns = {name: [job[name] for job in jobs] for name in COLUMNS.split()}
+        head = {"kind": "snapshot", "epoch": "e", "number": self.number, "count": len(jobs)}
+        queue = queue or {"paused": False, "workers": 1, "slots": 1}
+        self.tell({**head, "first": 0, "now": 1_000_000, "queue": queue}, columns)
+        if jobs:
+            self.page.wait_for_function(f"() => window.table.order.length >= {len(jobs)}")
+
+    def delta(self, **parts: Any) -> None:
+        """Send what changed."""
+        self.number += 1
+        self.tell({"kind": "delta", "epoch": "e", "number": self.number, "now": 1_000_000}, parts)
+
+    def ids(self) -> list[str]:
+        """Return the ids of the rows in sight, from top to bottom."""
+        return self.page.evaluate(
+            """() => [...document.querySelectorAll('.qport .qrow:not([hidden])')]
+            .sort((a, b) => a.ariaRowIndex - b.ariaRowIndex)
+            .map((row) => row.querySelector('.c-job b').textContent)"""
+        )
+
+    def sent(self, op: str) -> list[dict[str, Any]]:
+        """Return what the table asked under that name."""
+        return [message for message in self.page.evaluate("window.sent") if message["op"] == op]
+
+    def wait(self, condition: str) -> None:
+        """Wait until that is so."""
+        self.page.wait_for_function(f"() => {condition}", timeout=5000)
+
+
+def job(id: str, state: int = 0, **more: Any) -> dict[str, Any]:
+    """Return what the wire says of a job."""
+    return {
+        "id": id,
+        "name": "",
+        "command": f"make {id}",
+        "state": state,
+        "number": int(state > 0),
+        "allowed": 3,
+        "attempt": int(state > 0),
+        "stopping": 0,
+        "cause": "",
+        "due": None,
+        "started": 990_000 if state else None,
+        "finished": 995_000 if state > 1 else None,
+        "line": "",
+        "progress": None,
+        **more,
+    }
+
+
+def changed(job: dict[str, Any]) -> list[Any]:
+    """Return the row of a job that was known before."""
+    return [job[name] for name in COLUMNS.split() if name not in ("name", "command")][:-2]
+
+
+@pytest.fixture(scope="session")
+def blank(browser: Any) -> Any:
+    """A context for blank pages."""
+    context = browser.new_context(viewport={"width": 1000, "height": 800})
+    yield context
+    context.close()
+
+
+@pytest.fixture
+def page(blank: Any) -> Any:
+    """A live table in a page of its own, which must raise no error."""
+    errors: list[str] = []
+    opened = blank.new_page()
+    opened.on("pageerror", lambda error: errors.append(str(error)))
+    opened.set_content("<!doctype html><meta charset=utf-8><body>")
+    opened.add_style_tag(content=assets.sheet())
+    opened.evaluate(KERNEL, [assets.script(), ABOUT])
+    yield Page(opened)
+    opened.close()
+
+    assert [] == errors
+
+
+def test_script_and_sheet_are_small():
+    """What a page must load is at most 12 KB, compressed."""
+    size = sum(len(gzip.compress(text().encode())) for text in (assets.script, assets.sheet))
+
+    assert size <= 12 * 1024
+
+
+def test_script_loads_nothing_and_writes_no_markup():
+    """One module, no imports, no network but the kernel's socket, and text is never markup."""
+    script = assets.script()
+
+    for word in (
+        "import ",
+        "import(",
+        "innerHTML",
+        "outerHTML",
+        "insertAdjacent",
+        "eval(",
+        "fetch(",
+    ):
+        assert word not in script
+
+
+def test_says_hello_when_it_is_seen(page):
+    """The first thing it asks for is everything."""
+    page.wait("window.sent.length")
+
+    assert "hello" == page.page.evaluate("window.sent[0].op")
+
+
+def test_running_jobs_come_first_and_the_newest_ends_before_older_ones(page):
+    """What runs, what went wrong, what waits, what is over."""
+    page.snapshot(job("1", 2), job("2", 2), job("3", 4), job("4"), job("5", 1), job("6", 3))
+
+    assert ["5", "6", "3", "4", "2", "1"] == page.ids()
+
+
+def test_delta_changes_a_row_and_its_counts(page):
+    """A job that ends changes its word and moves in the counts."""
+    page.snapshot(job("1", 1), job("2"))
+    page.delta(changed=[changed(job("1", 2))], said=[["1", "all well", None]])
+    page.wait("document.querySelector('.qport').innerText.includes('completed')")
+
+    assert "1" == page.page.locator(".qchip.s2 b").inner_text()
+    assert "all well" in page.page.locator(".qport").inner_text()
+
+
+def test_gap_in_the_numbers_is_mended_by_asking_for_everything(page):
+    """A lost message is noticed with the next one."""
+    page.snapshot(job("1", 1))
+    hellos = len(page.sent("hello"))
+    page.number += 1
+    page.delta(changed=[changed(job("1", 2))])
+    page.wait(f"window.sent.filter((m) => m.op === 'hello').length > {hellos}")
+    page.snapshot(job("1", 2))
+    page.wait("document.querySelector('.qport').innerText.includes('completed')")
+
+
+def test_unanswered_table_says_so(page):
+    """Silence is not shown as life."""
+    page.snapshot(job("1", 1))
+    page.page.clock.install()
+    page.page.evaluate("() => { window.answers = false; window.table.tell('beat'); }")
+    page.page.clock.fast_forward(9000)
+    page.page.get_by_text("No answer").wait_for()
+
+
+def test_lost_kernel_is_told_and_nothing_can_be_clicked(page):
+    """The table stands still and says how to go on."""
+    page.snapshot(job("1", 1))
+    page.page.evaluate("window.lose()")
+    note = page.page.get_by_text("Kernel restarted: run the cell to go live again")
+    note.wait_for()
+
+    assert page.page.locator(".qport .qdeed").first.is_hidden()
+
+
+def test_search_finds_command_name_id_and_last_line(page):
+    """Each word must be found in one of them; # means exactly this id."""
+    page.snapshot(
+        job("1", command="python train.py"),
+        job("12", 2, name="Cleaner", line="removed 7 files"),
+        job("123", 2, line="7 warnings"),
+    )
+    for text, ids in [
+        ("train", ["1"]),
+        ("CLEAN", ["12"]),
+        ("7", ["123", "12"]),
+        ("7 make", ["123", "12"]),
+        ("7 files", ["12"]),
+        ("#12", ["12"]),
+        ("nothing", []),
+    ]:
+        page.page.locator(".qsearch input").fill(text)
+        page.wait(f"window.table.order.length === {len(ids)}")
+        page.page.wait_for_timeout(50)
+        assert ids == page.ids(), text
+
+
+def test_chips_filter_and_shift_adds(page):
+    """One state, then two; a second click takes a state away."""
+    page.snapshot(job("1"), job("2", 1), job("3", 2))
+    page.page.locator(".qchip.s1").click()
+    page.wait("window.table.order.length === 1")
+    page.page.locator(".qchip.s2").click(modifiers=["Shift"])
+    page.wait("window.table.order.length === 2")
+    page.page.locator(".qchip.s2").click(modifiers=["Shift"])
+    page.wait("window.table.order.length === 1")
+
+    assert "true" == page.page.locator(".qchip.s1").get_attribute("aria-pressed")
+
+
+def test_deed_on_all_that_is_shown_is_asked_twice_and_skips_what_does_not_fit(page):
+    """Cancel means the jobs that match the filter and can be cancelled."""
+    page.snapshot(
+        *(job(str(n), command="sleep") for n in range(30)), job("99", 2, command="sleep")
+    )
+    page.page.locator(".qsearch input").fill("sleep")
+    cancel = page.page.locator(".qbulk button").first
+    cancel.get_by_text("Cancel 30").wait_for()
+    cancel.click()
+
+    assert [] == page.sent("cancel")
+    cancel.get_by_text("sure?").wait_for()
+    cancel.click()
+    page.wait("window.sent.some((m) => m.op === 'cancel')")
+    assert sorted(map(str, range(30))) == sorted(page.sent("cancel")[0]["jobs"])
+
+
+def test_order_holds_under_the_pointer(page):
+    """A row does not move away while somebody points at it; a note says what has changed."""
+    page.snapshot(job("1", 1), job("2", 1), job("3", 1))
+    page.page.locator(".qport .qrow:not([hidden])").nth(1).hover()
+    page.delta(changed=[changed(job("1", 2))])
+    held = page.page.get_by_text("1 changed")
+    held.wait_for()
+    page.page.wait_for_timeout(600)
+
+    assert ["1", "2", "3"] == page.ids()
+    held.click()
+    page.wait("window.table.order[0] === 1")
+    assert ["2", "3", "1"] == page.ids()
+
+
+def test_everything_can_be_done_by_keyboard(page):
+    """Move, open a log, cancel, search, leave: no pointer is needed, and no key gets out."""
+    page.page.evaluate(
+        """() => {
+          window.keys = [];
+          document.addEventListener("keydown", (event) => window.keys.push(event.key));
+        }"""
+    )
+    page.snapshot(job("1", 1), job("2", 1), job("3", 4))
+    page.page.locator(".qgrid").focus()
+    for key in ("ArrowDown", "j", "Enter"):
+        page.page.keyboard.press(key)
+    page.page.locator(".qlog").wait_for()
+    assert "2" == page.sent("follow")[-1]["job"]
+    page.page.keyboard.press("c")
+    page.page.keyboard.press("End")
+    page.page.keyboard.press("r")
+    page.page.keyboard.press("Escape")
+    page.page.locator(".qlog").wait_for(state="hidden")
+    page.page.keyboard.press("/")
+    page.page.keyboard.type("ddxb")
+    page.page.keyboard.press("Escape")
+    page.wait("document.activeElement.className === 'qgrid'")
+
+    assert [["2"]] == [message["jobs"] for message in page.sent("cancel")]
+    assert [["3"]] == [message["jobs"] for message in page.sent("retry")]
+    assert [] == page.page.evaluate("window.keys")
+
+
+def test_elapsed_time_goes_on_without_messages(page):
+    """Clocks are the browser's: a job that runs needs no message for its seconds."""
+    page.snapshot(job("1", 1, started=998_000))
+    page.page.get_by_text("4 s", exact=True).wait_for(timeout=4000)
+
+
+def test_expected_time_is_the_median_of_earlier_runs_of_the_command(page):
+    """Three runs took 2, 10 and 60 seconds: this one is expected to take ten."""
+    runs = [
+        job(str(n), 2, command="make all", started=900_000 - took, finished=900_000)
+        for n, took in enumerate((2000, 60_000, 10_000))
+    ]
+    page.snapshot(*runs, job("9", 1, command="make all", started=996_000))
+
+    cell = page.page.locator(".qport .s1 .c-elapsed")
+    assert "typical: 10 s" == cell.get_attribute("title")
+    assert cell.locator(".qleft").inner_text() in ("~6 s left", "~5 s left")
+
+
+def test_log_follows_until_the_reader_scrolls_up(page):
+    """New lines come in at the end; a reader who looks further up stays there."""
+    page.snapshot(job("1", 1))
+    page.page.locator(".qport .qrow").first.dblclick()
+    page.wait("window.sent.some((m) => m.op === 'follow')")
+    view = page.sent("follow")[0]["view"]
+    piece = {"kind": "log", "view": view, "job": "1", "attempt": 1, "rest": ""}
+    page.tell({**piece, "begun": False, "lines": [f"line {n}" for n in range(99)]})
+    text = page.page.locator(".qtext")
+    text.get_by_text("line 98").wait_for()
+    page.wait(
+        "((text) => text.scrollHeight - text.scrollTop - text.clientHeight < 9)"
+        "(document.querySelector('.qtext'))"
+    )
+    text.evaluate("(node) => (node.scrollTop = 0)")
+    page.wait("document.querySelector('.qlogbar button').ariaPressed === 'false'")
+    page.tell({**piece, "begun": True, "lines": ["late"]})
+    text.get_by_text("late").wait_for(state="attached")
+
+    assert 0 == text.evaluate("(node) => node.scrollTop")
+    page.page.get_by_text("Follow", exact=True).click()
+    page.wait("document.querySelector('.qtext').scrollTop > 100")
+
+
+def test_colours_of_a_log_become_styles_and_nothing_else(page):
+    """SGR sequences are spans; what stands between them is text."""
+    page.snapshot(job("1", 1))
+    page.page.locator(".qport .qrow").first.dblclick()
+    page.wait("window.sent.some((m) => m.op === 'follow')")
+    line = "\x1b[1;31mred <b>\x1b[0m plain \x1b[38;2;1;2;3mrgb\x1b[0m"
+    page.tell(
+        {"kind": "log", "view": page.sent("follow")[0]["view"], "job": "1", "attempt": 1}
+        | {"begun": False, "lines": [line], "rest": ""}
+    )
+    page.page.get_by_text("red <b>").wait_for()
+
+    assert "red <b> plain rgb" == page.page.locator(".qtext div").first.inner_text()
+    assert "700" == page.page.get_by_text("red <b>").evaluate(
+        "(n) => getComputedStyle(n).fontWeight"
+    )
+    assert "rgb(1, 2, 3)" == page.page.get_by_text("rgb").last.evaluate(
+        "(n) => getComputedStyle(n).color"
+    )
+
+
+def test_hundred_thousand_jobs_are_a_few_dozen_elements(page):
+    """Only what is in sight is in the page."""
+    page.page.evaluate(
+        """(columns) => {
+        const names = columns.split(" ");
+        for (let n = 0; n < 100000; n++)
+          window.table.rows.add(names.map((name) =>
+            ({ state: n % 6, attempt: 1, started: 1, finished: 2 })[name] ?? String(n)));
+        window.table.rearrange();
+      }""",
+        COLUMNS,
+    )
+    page.wait("window.table.order.length === 100000")
+    page.page.locator(".qport").evaluate("(port) => (port.scrollTop = 1e6)")
+    page.page.wait_for_timeout(300)
+
+    assert page.page.locator(".qport .qrow").count() < 40
+    assert 10 < len(page.ids())
+
+
+def test_unwatched_table_is_silent(page):
+    """After it left the page it asks for nothing more."""
+    page.snapshot(job("1", 1))
+    page.page.evaluate("window.leave()")
+    before = page.page.evaluate("window.sent.length")
+    page.page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+
+    assert before == page.page.evaluate("window.sent.length")

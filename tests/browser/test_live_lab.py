@@ -1,0 +1,272 @@
+"""The live table in a real JupyterLab, with real jobs."""
+
+from __future__ import annotations
+
+import re
+import time
+from pathlib import Path
+
+import pytest
+from nbconvert import HTMLExporter
+
+SHOW = "%queue_status --live"
+LOOP = "for n in 1 2 3 4 5 6 7 8 9 10; do echo epoch $n/10; sleep 0.3; done"
+HOSTILE = r"""
+name = "<img src=x onerror=window.hurt=1>"
+command = (
+    ": \u202egnp.exe; printf '<script>window.hurt=1</script>\\033]0;title\\007"
+    "\\033[31mred\\033[0m \\377\\376 \\342\\200\\256rlo\\n'; "
+    "head -c 10000000 /dev/zero | tr '\\0' '<'; echo '<img src=x onerror=window.hurt=1>'"
+)
+from queuectl_magics import JobQueue
+queue = JobQueue()
+queue.enqueue(command, name=name)
+queue.wait()
+queue.enqueue("echo '<b>bold</b>' '<img src=x onerror=window.hurt=1>'", name="<i>x</i>").wait()
+"""
+CONTRAST = """() => {
+  const paint = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
+  const rgba = (colour) => {
+    paint.clearRect(0, 0, 1, 1); paint.fillStyle = colour; paint.fillRect(0, 0, 1, 1);
+    return [...paint.getImageData(0, 0, 1, 1).data].map((part) => part / 255);
+  };
+  const over = (top, below) => [0, 1, 2].map((k) => top[k] * top[3] + below[k] * (1 - top[3]));
+  const ground = (node) => {
+    if (!node) return [1, 1, 1];
+    const own = rgba(getComputedStyle(node).backgroundColor);
+    return own[3] === 1 ? own : over(own, ground(node.parentElement));
+  };
+  const light = (rgb) => rgb.map((v) => (v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4))
+    .reduce((sum, v, k) => sum + v * [0.2126, 0.7152, 0.0722][k], 0);
+  const found = [];
+  const table = [...document.querySelectorAll(".qlive")].at(-1);
+  const walk = document.createTreeWalker(table, NodeFilter.SHOW_TEXT);
+  while (walk.nextNode()) {
+    const node = walk.currentNode.parentElement;
+    if (!walk.currentNode.data.trim() || !node.offsetParent) continue;
+    if (getComputedStyle(node).opacity === "0") continue;
+    const below = ground(node);
+    const [a, b] = [light(over(rgba(getComputedStyle(node).color), below)), light(below)];
+    const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+    if (ratio < 4.5) found.push(`${node.className} ${walk.currentNode.data}: ${ratio.toFixed(2)}`);
+  }
+  return found;
+}"""
+
+
+def test_jobs_are_seen_to_run(notebook):
+    """Pending, processing with its progress and last line, completed: without running a cell."""
+    book = notebook(SHOW, f"%enqueue --name train {LOOP}")
+    book.run(1)
+    book.table.get_by_text("No jobs yet").wait_for()
+    book.run(2)
+    book.row("1").get_by_text("processing").wait_for()
+    book.row("1").get_by_text(re.compile(r"epoch [2-6]/10")).wait_for()
+    book.row("1").get_by_text(re.compile("[2-6]0%")).wait_for()
+    book.shoot("processing")
+    book.row("1").get_by_text("completed").wait_for()
+
+    assert "1 of 1 over" in book.table.inner_text()
+
+
+def test_cancel_retry_and_pause_work_while_a_cell_blocks_the_kernel(notebook):
+    """A click is answered in well under a second although the cell sleeps for much longer."""
+    book = notebook("%enqueue sleep 60", SHOW, "import time; time.sleep(8)")
+    book.run(1)
+    book.run(2)
+    book.row("1").get_by_text("processing").wait_for()
+    book.run(3, wait=False)
+    time.sleep(0.5)
+    book.row("1").hover()
+    before = time.monotonic()
+    book.row("1").get_by_role("button", name="cancel job 1").click()
+    book.row("1").get_by_text("cancelled").wait_for()
+    took = time.monotonic() - before
+    book.shoot("cancelled-while-busy")
+    book.table.get_by_text("Pause", exact=True).click()
+    book.table.get_by_text("Paused").wait_for()
+    book.row("1").get_by_role("button", name="retry job 1").click()
+    book.row("1").get_by_text("pending").wait_for()
+    busy = book.page.evaluate(
+        "() => window.jupyterapp.shell.currentWidget.content.widgets[3].promptNode?.innerText"
+    )
+    book.table.get_by_text("Resume", exact=True).click()
+    book.row("1").get_by_text("processing").wait_for()
+    book.row("1").get_by_role("button", name="cancel job 1").click()
+
+    assert "*" in str(busy)
+    assert took < 1.5
+
+
+def test_control_channel_answers_when_the_first_road_is_blocked(notebook):
+    """Where comm messages wait for the cell, as on ipykernel 6, the second road is taken."""
+    block = (
+        "import time, comm\n"
+        "for one in comm.get_comm_manager().comms.values():\n"
+        "    one._reply_subshell_for = lambda data, default: None\n"
+    )
+    book = notebook("%enqueue sleep 60", SHOW, block, "time.sleep(8)")
+    for number in (1, 2, 3):
+        book.run(number)
+    book.row("1").get_by_text("processing").wait_for()
+    book.run(4, wait=False)
+    time.sleep(0.5)
+    book.row("1").hover()
+    before = time.monotonic()
+    book.row("1").get_by_role("button", name="cancel job 1").click()
+    book.row("1").get_by_text("cancelled").wait_for()
+
+    assert time.monotonic() - before < 2.0
+
+
+def test_log_is_followed_while_the_job_runs(notebook):
+    """Double-click opens the drawer; what the job prints appears in it."""
+    book = notebook(f"%enqueue {LOOP}", SHOW)
+    book.run(1)
+    book.run(2)
+    book.row("1").dblclick()
+    book.table.locator(".qtext").get_by_text("epoch 2/10").wait_for()
+    book.table.locator(".qtext").get_by_text("epoch 10/10").wait_for()
+    book.shoot("log")
+
+
+def test_keys_in_the_table_do_not_reach_the_notebook(notebook):
+    """`d d` deletes a cell in JupyterLab, but not when it is meant for the table."""
+    book = notebook("%enqueue true", SHOW)
+    book.run(1)
+    book.run(2)
+    book.row("1").click()
+    cells = "() => window.jupyterapp.shell.currentWidget.content.widgets.length"
+    before = book.page.evaluate(cells)
+    for key in ("d", "d", "b", "x", "m"):
+        book.page.keyboard.press(key)
+
+    assert before == book.page.evaluate(cells)
+
+
+@pytest.mark.parametrize("theme", ["JupyterLab Light", "JupyterLab Dark"])
+def test_every_text_can_be_read(notebook, theme):
+    """Contrast is at least 4.5 for each text, in both themes."""
+    book = notebook(
+        "%enqueue echo fine\n%enqueue --max-retries 1 echo 'it broke'; exit 3\n"
+        f"%enqueue {LOOP}\n%enqueue --max-retries 5 exit 1\n%enqueue --delay 1h true",
+        SHOW,
+    )
+    try:
+        book.command("apputils:change-theme", {"theme": theme})
+        book.run(1)
+        book.run(2)
+        book.row("2").get_by_text("dead").wait_for()
+        book.row("2").dblclick()
+        book.table.locator(".qtext").get_by_text("it broke").wait_for()
+        book.shoot(f"all-states-{theme.split()[1].lower()}")
+        assert [] == book.page.evaluate(CONTRAST)
+        book.page.set_viewport_size({"width": 460, "height": 900})
+        book.page.wait_for_timeout(300)
+        book.shoot(f"narrow-{theme.split()[1].lower()}")
+        assert [] == book.page.evaluate(CONTRAST)
+    finally:
+        book.page.set_viewport_size({"width": 1280, "height": 900})
+        book.command("apputils:change-theme", {"theme": "JupyterLab Light"})
+
+
+def test_hostile_text_is_text(notebook):
+    """Markup, terminal sequences, overrides, ten megabytes without an end: shown, never obeyed."""
+    book = notebook(HOSTILE, SHOW)
+    book.run(1)
+    book.run(2)
+    book.row("1").get_by_text("<img src=x onerror=window.hurt=1>").first.wait_for()
+    text = book.row("1").inner_text()
+    book.row("2").dblclick()
+    book.table.locator(".qtext").get_by_text("<b>bold</b>").wait_for()
+    book.row("1").dblclick()
+    book.table.locator(".qtext").get_by_text("left out").wait_for()
+    book.table.locator(".qtext").get_by_text("more").first.wait_for()
+    book.shoot("hostile")
+
+    assert r"\u202egnp.exe" in text
+    assert "\u202e" not in book.table.inner_text()
+    assert 0 == book.table.locator("img, script, .qport i i i, .c-job i").count()
+    assert book.page.evaluate("() => window.hurt === undefined")
+
+
+def test_reload_while_a_cell_runs_is_never_blank_and_goes_on_live(notebook):
+    """The page is loaded again: a snapshot stands there until the kernel answers."""
+    book = notebook(f"%enqueue {LOOP}; sleep 30", SHOW, "import time; time.sleep(7)")
+    book.run(1)
+    book.run(2)
+    book.row("1").get_by_text("processing").wait_for()
+    book.save()
+    book.run(3, wait=False)
+    book.reload()
+    panel = book.page.locator(".jp-NotebookPanel:not(.lm-mod-hidden)")
+    panel.get_by_text("A snapshot of").or_(book.table).first.wait_for()
+    book.shoot("reloaded-while-busy")
+    assert not panel.get_by_text("Loading widget").is_visible()
+    book.row("1").get_by_text("processing").wait_for()
+    book.table.get_by_text("Live", exact=True).wait_for()
+
+
+def test_restarted_kernel_is_told_and_the_cell_goes_live_again(notebook):
+    """After a restart the table stands still and says what to do; doing it helps."""
+    book = notebook("%enqueue true", SHOW)
+    book.run(1)
+    book.run(2)
+    book.row("1").get_by_text("completed").wait_for()
+    restart = "() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()"
+    book.page.evaluate(f"async () => {{ await ({restart})(); }}")
+    book.table.get_by_text("Kernel restarted: run the cell to go live again").wait_for()
+    book.shoot("restarted")
+    book.run(0)
+    book.run(2)
+    book.table.get_by_text("Live", exact=True).wait_for()
+
+
+def test_saved_notebook_shows_a_snapshot_where_it_is_not_live(notebook, tmp_path: Path):
+    """Opened again without its kernel, and exported: the jobs with their time, and no error."""
+    book = notebook("%enqueue echo hello", SHOW, "%queue_wait")
+    for number in (1, 2, 3):
+        book.run(number)
+    book.row("1").get_by_text("completed").wait_for()
+    book.save()
+    book.reopen()
+    panel = book.page.locator(".jp-NotebookPanel:not(.lm-mod-hidden)")
+    panel.get_by_text("A snapshot of").wait_for()
+    book.page.wait_for_timeout(300)
+    book.shoot("reopened")
+    reopened = panel.inner_text()
+    exported, _ = HTMLExporter().from_filename(str(book.path))
+    (tmp_path / "export.html").write_text(exported)
+    page = book.page.context.new_page()
+    page.route(re.compile("^http"), lambda route: route.abort())
+    page.goto((tmp_path / "export.html").as_uri(), wait_until="domcontentloaded")
+    page.get_by_text("A snapshot of").wait_for()
+    page.screenshot(path=book.artifacts / "exported.png")
+    text = page.locator("main").inner_text()
+    page.close()
+
+    for shown in (reopened, text):
+        assert "completed" in shown
+        assert "rror" not in shown
+        assert "Loading widget" not in shown
+
+
+def test_unwatched_table_sends_nothing(notebook):
+    """Scrolled out of sight, it lets its lease run out, and comes back with everything."""
+    book = notebook(
+        "from queuectl_magics.views.live import table; table.LEASE_S = 1.0\n%enqueue true",
+        SHOW,
+        "queue = get_ipython().run_line_magic('queue_status', '')",
+    )
+    book.run(1)
+    book.run(2)
+    book.row("1").get_by_text("completed").wait_for()
+    book.table.evaluate("(node) => { node.style.display = 'none'; }")
+    time.sleep(1.5)
+    number = book.table.evaluate("(node) => node.table.rows.loaded")
+    book.run(1)
+    time.sleep(1.0)
+
+    assert number == book.table.evaluate("(node) => node.table.rows.loaded")
+    book.table.evaluate("(node) => { node.style.display = ''; }")
+    book.row("2").get_by_text("completed").wait_for()
