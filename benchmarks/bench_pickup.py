@@ -1,0 +1,116 @@
+"""From the call that enqueues to the first word of the command, while the worker is idle.
+
+The command writes into a named pipe; whoever enqueued reads it. The floor is the same through a
+bare `Popen`, and all take turns. Once with the worker in the enqueuing process (the notebook), and
+once with it in another. Every enqueue is durable; so a second floor first appends a line to a file
+and waits for the disk.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import peers
+from measuring import Table, fresh, quantile
+
+from queuectl_magics import JobQueue
+
+SAMPLES = int(os.environ.get("SAMPLES", "60"))
+PAUSE_S = 0.02
+FLOOR, SYNCED = "floor: bare Popen", "floor: append, fdatasync, bare Popen"
+WORKER = """
+import sys, time
+from queuectl_magics import JobQueue
+queue = JobQueue(sys.argv[1]); queue.worker(2); print("ready", flush=True); sys.stdin.read()
+"""
+
+
+def main() -> None:
+    folder = fresh("pickup")
+    pipe = folder / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDWR)
+    command = f"echo x > {pipe}"
+    mine, other = JobQueue(folder / "mine"), JobQueue(folder / "other")
+    mine.worker(2)
+    argv = [sys.executable, "-c", WORKER, other.home]
+    there = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert there.stdout is not None
+    there.stdout.readline()
+    starters: dict[str, Callable[[], object]] = {
+        FLOOR: lambda: bare(command, folder),
+        SYNCED: lambda: (sync(folder), bare(command, folder))[1],
+        "in the process of the worker": lambda: mine.enqueue(command),
+        "from another process": lambda: other.enqueue(command),
+    }
+    starters |= command_line_peers(command, folder)
+    table = Table(
+        "pickup", "Pick-up", "what", "p50 ms", "p99 ms", "p50 to the floor", "… with a sync"
+    )
+    took: dict[str, list[float]] = {name: [] for name in starters}
+    for _ in range(SAMPLES):
+        for name, start in starters.items():
+            began = time.perf_counter()
+            left = start()
+            os.read(reader, 16)
+            took[name].append((time.perf_counter() - began) * 1000)
+            if isinstance(left, subprocess.Popen):
+                left.wait()
+            time.sleep(PAUSE_S)
+    floor, synced = quantile(took[FLOOR], 0.5), quantile(took[SYNCED], 0.5)
+    for name, each in took.items():
+        middle = quantile(each, 0.5)
+        table.add(
+            name, middle, quantile(each, 0.99), f"{middle / floor:.2f}", f"{middle / synced:.2f}"
+        )
+    for peer in peers.PEERS:
+        if peer.command in ("tsp", "nq") and peers.why_missing(peer):
+            table.add(peer.name, peers.why_missing(peer), "", "", "")
+    table.show()
+    there.kill()
+    mine.close()
+    if "task-spooler" in starters:  # its server stays otherwise
+        env = {**os.environ, "TS_SOCKET": str(folder / "s")}
+        subprocess.run(["tsp", "-K"], env=env, check=False)
+
+
+def sync(folder: Path) -> None:
+    """Append a line to a file and wait for the disk."""
+    fd = os.open(folder / "synced", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    os.write(fd, b"x" * 400 + b"\n")
+    os.fdatasync(fd)
+    os.close(fd)
+
+
+def bare(command: str, folder: Path) -> subprocess.Popen[bytes]:
+    """Start the command as the floor does."""
+    with open(folder / "floor.log", "wb") as log:
+        return subprocess.Popen(
+            ["sh", "-c", command], stdin=subprocess.DEVNULL, stdout=log, start_new_session=True
+        )
+
+
+def command_line_peers(command: str, folder: Path) -> dict[str, Callable[[], object]]:
+    """Return the peers that are started from a command line."""
+    here = {peer.command for peer in peers.PEERS if not peers.why_missing(peer)}
+    found: dict[str, Callable[[], object]] = {}
+    if "tsp" in here:
+        tsp = {**os.environ, "TS_SOCKET": str(folder / "s"), "TMPDIR": str(folder)}
+        found["task-spooler"] = lambda: subprocess.run(
+            ["tsp", "sh", "-c", command], env=tsp, stdout=subprocess.DEVNULL, check=True
+        )
+    if "nq" in here:
+        nq = {**os.environ, "NQDIR": str(folder / "nq")}
+        found["nq"] = lambda: subprocess.run(
+            ["nq", "sh", "-c", command], env=nq, stdout=subprocess.DEVNULL, check=True
+        )
+    return found
+
+
+if __name__ == "__main__":
+    main()

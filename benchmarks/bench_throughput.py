@@ -1,0 +1,106 @@
+"""Jobs from the first enqueue to the last end, per second: ours, the floor and the peers.
+
+2 slots, `true` in `sh`, the output of each in a file. Ours with everything on: durable, results in
+the journal, jobs that survive the kernel. Every run stands between two runs of the floor, and the
+ratio to those two is the figure that counts. Also: the same with 10,000 jobs stored already, and
+from a process that holds 2 GB.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import sys
+import time
+from pathlib import Path
+
+import peers
+from measuring import SLOTS, Table, bracketed, floor_jobs_per_s, fresh, run_json
+
+JOBS = 2_000
+STORED = 10_000
+BALLAST_BYTES = 2_000_000_000
+REPEAT = int(os.environ.get("REPEAT", "5"))
+
+
+def ours(count: int, *, stored: int = 0, ballast: int = 0) -> float:
+    """Run *count* jobs in a process of its own, and return jobs a second."""
+    argv = [sys.executable, __file__, "--one", str(count), str(stored), str(ballast)]
+    found = run_json([*argv, str(fresh("ours"))])
+    if isinstance(found, str):
+        sys.exit(found)
+    return count / float(found)
+
+
+def one(count: int, stored: int, ballast: int, folder: Path) -> float:
+    """Return the seconds that *count* jobs take, from the first enqueue to the last end."""
+    from queuectl_magics import JobQueue
+    from queuectl_magics.job import JobSpec, State
+
+    held = bytearray(ballast)
+    held[::4096] = b"x" * len(held[::4096])
+    with JobQueue(folder / ".queuectl") as queue:
+        if stored:
+            for job in queue.enqueue_all([JobSpec(command="true")] * stored):
+                job.id  # noqa: B018
+            queue.cancel(*range(1, stored + 1))
+        began = time.perf_counter()
+        queue.enqueue_all([JobSpec(command="true")] * count)
+        queue.worker(SLOTS)
+        while queue.store.table.counts[State.COMPLETED] < count:
+            queue.store.wait_for_news(0.05)
+        took = time.perf_counter() - began
+    assert len(held) == ballast
+    return took
+
+
+def peer_rate(peer: peers.Peer) -> float:
+    """Run *peer* once and return jobs a second; NaN with the reason printed if it fails."""
+    folder = fresh(peer.program)
+    argv = [peers.PYTHON, Path(__file__).parent / "peer_programs.py", peer.program]
+    env = {**os.environ, "HOME": str(folder)}
+    found = run_json([*argv, str(peer.jobs), folder], env=env, timeout=120)
+    if isinstance(found, str):
+        print(f"{peer.name}: {found}", file=sys.stderr)
+        return float("nan")
+    return peer.jobs / float(found["done_s"])
+
+
+def main() -> None:
+    table = Table(
+        "throughput",
+        f"End to end, {SLOTS} slots, `true`, output in a file",
+        "what", "jobs", "jobs/s", "ratio to the floor", "from", "to", "what is stored",
+    )  # fmt: skip
+
+    def measure(name: str, jobs: int, kept: str, rate: object, repeat: int) -> None:
+        assert callable(rate)
+        runs = [bracketed(rate, lambda: floor_jobs_per_s(min(jobs, 1000))) for _ in range(repeat)]
+        ratios = sorted(ratio for _, ratio in runs)
+        middle = statistics.median(ratio for _, ratio in runs)
+        rates = statistics.median(figure for figure, _ in runs)
+        table.add(
+            name, jobs, rates, f"{middle:.2f}", f"{ratios[0]:.2f}", f"{ratios[-1]:.2f}", kept
+        )
+
+    floor_jobs_per_s(200)
+    kept = "JSON, fsync"
+    measure("floor: bare Popen", JOBS, "nothing", lambda: floor_jobs_per_s(JOBS), REPEAT)
+    measure("queuectl_magics", JOBS, kept, lambda: ours(JOBS), REPEAT)
+    measure(f"… {STORED:,} stored", JOBS, kept, lambda: ours(JOBS, stored=STORED), REPEAT)
+    measure("… from 2 GB", JOBS, kept, lambda: ours(JOBS, ballast=BALLAST_BYTES), REPEAT)
+    for peer in peers.PEERS:
+        missing = peers.why_missing(peer)
+        if missing:
+            table.add(peer.name, peer.jobs, missing, "", "", "", peer.kept)
+        else:
+            measure(peer.name, peer.jobs, peer.kept, lambda peer=peer: peer_rate(peer), REPEAT)
+    table.show()
+    print("\n" + ", ".join(f"{name} {number}" for name, number in peers.versions().items()))
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--one"]:
+        print(one(*map(int, sys.argv[2:5]), Path(sys.argv[5])))
+    else:
+        main()

@@ -1,0 +1,252 @@
+"""What things cost, counted and not timed: system calls, syncs, bytes, lines, files, modules.
+
+A time tells nothing on a busy machine; a count is the same everywhere. Each bound is what is
+needed today; whoever needs more says why, here. `benchmarks/` has the times.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from queuectl_magics import JobQueue, codec, lifecycle
+from queuectl_magics.job import Exit, JobSpec
+
+CALLS = [
+    *("close", "dup", "fdatasync", "fstat", "fsync", "ftruncate", "link", "mkdir", "open"),
+    *("pread", "pwrite", "read", "rename", "replace", "scandir", "stat", "truncate", "unlink"),
+    "write",
+]
+HEAVY = {"pandas", "numpy", "ipywidgets", "anywidget", "distributed", "dask", "psutil", "pytest"}
+JOBS = 20
+LOAD = """
+import sys
+from IPython.core.interactiveshell import InteractiveShell
+shell = InteractiveShell.instance()
+before = set(sys.modules)
+shell.run_line_magic("load_ext", "queuectl_magics")
+print(*sorted(set(sys.modules) - before))
+"""
+STATUS = """
+import sys
+from queuectl_magics import cli
+try:
+    cli.main(["--home", sys.argv[1], "status"])
+except SystemExit:
+    print(*sorted(sys.modules))
+"""
+
+
+class Calls(Counter[str]):
+    """How often each function was called; `created` names the files that it made."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.created: list[str] = []
+        self.written = 0
+
+    @property
+    def syncs(self) -> int:
+        """How often we waited for the disk."""
+        return self["fsync"] + self["fdatasync"]
+
+
+@pytest.fixture
+def counting(monkeypatch):
+    """Count what is asked of the system while the block lasts, by all threads of this process."""
+
+    @contextmanager
+    def count() -> Iterator[Calls]:
+        calls = Calls()
+
+        def counted(module, name: str):
+            real = getattr(module, name)
+
+            def call(*args, **kwargs):
+                calls[name] += 1
+                if name == "open" and args[1] & os.O_CREAT and not os.path.exists(args[0]):
+                    calls.created.append(os.fspath(args[0]))
+                    calls["stat"] -= 1  # our own look
+                if name in ("write", "pwrite"):
+                    calls.written += len(args[1])
+                return real(*args, **kwargs)
+
+            return call
+
+        with monkeypatch.context() as patched:
+            for name in CALLS:
+                patched.setattr(os, name, counted(os, name))
+            patched.setattr(fcntl, "flock", counted(fcntl, "flock"))
+            yield calls
+
+    return count
+
+
+@pytest.fixture
+def queue(home):
+    """A queue with a few jobs, whose first sync is over."""
+    with JobQueue(home) as made:
+        made.enqueue_all([JobSpec(command="true")] * JOBS)
+        yield made
+
+
+def lease(queue: JobQueue, id: str) -> None:
+    """Give a job to a worker."""
+    queue.store.transact(
+        lambda table, now: [lifecycle.lease(table.jobs[id], worker="w", token="t", now=now)]
+    )
+
+
+def succeed(queue: JobQueue, id: str) -> None:
+    """Let a job that was leased end well."""
+    queue.store.transact(
+        lambda table, now: [
+            lifecycle.settle(table.jobs[id], 1, Exit(code=0, finished_at=now), now=now)
+        ]
+    )
+
+
+def test_a_change_is_one_write_and_one_sync(queue, counting) -> None:
+    """Lock, look, append, unlock, sync: nothing else, and nothing that is done twice."""
+    with counting() as calls:
+        lease(queue, "1")
+    assert (calls["write"], calls.syncs, calls["flock"]) == (1, 1, 2)
+    assert calls["open"] == calls["read"] == calls["pread"] == calls["rename"] == 0
+    assert calls.total() <= 12
+
+
+def test_a_change_without_durability_is_never_synced(queue, counting) -> None:
+    """`durability = none` saves the sync, and only that."""
+    queue.store.durability = "none"
+    with counting() as calls:
+        lease(queue, "1")
+    assert (calls["write"], calls.syncs) == (1, 0)
+    assert calls.total() <= 8
+
+
+def test_a_change_costs_the_same_after_a_long_history(queue, counting) -> None:
+    """O(1): the calls and the bytes of a change do not grow with the number of jobs."""
+    with counting() as early:
+        lease(queue, "1")
+    queue.enqueue_all([JobSpec(command="true")] * 3_000)
+    with counting() as late:
+        lease(queue, "2")
+    assert dict(late) == dict(early)
+    assert abs(late.written - early.written) <= 8  # longer numbers
+
+
+def test_bytes_per_transition_are_few(queue, counting) -> None:
+    """An event holds what happened, not the whole job again."""
+    with counting() as calls:
+        lease(queue, "3")
+        leased = calls.written
+        succeed(queue, "3")
+    assert leased <= 160
+    assert calls.written - leased <= 220
+
+
+def test_an_accepted_job_is_one_sync(queue, counting) -> None:
+    """The environment was written for the first job; the others only refer to it."""
+    queue.enqueue_all([JobSpec(command="true")])  # pytest has changed the environment since
+    queue.enqueue_all([JobSpec(command="true")])  # the first to find the file confirms its name
+    with counting() as calls:
+        queue.enqueue("true")
+    assert (calls["write"], calls.syncs) == (1, 1)
+    assert calls.created == []
+    assert calls.total() <= 25
+
+
+def test_many_jobs_accepted_at_once_are_one_write_and_one_sync(queue, counting) -> None:
+    """A sweep of a thousand waits for the disk once."""
+    queue.enqueue_all([JobSpec(command="true")])
+    queue.enqueue_all([JobSpec(command="true")])
+    with counting() as calls:
+        queue.enqueue_all([JobSpec(command=f"echo {number}") for number in range(1_000)])
+    assert (calls["write"], calls.syncs) == (1, 1)
+    assert calls.total() <= 25
+    assert calls.written <= 1_000 * 700
+
+
+def test_looking_at_an_unchanged_queue_reads_nothing(queue, counting) -> None:
+    """Asking again costs a look at the size of the journal."""
+    with counting() as calls, queue.store.reading():
+        pass
+    assert calls["stat"] <= 1
+    assert calls["fstat"] <= 1
+    assert calls.total() <= 2
+
+
+def test_catching_up_parses_each_new_line_once(queue, home, monkeypatch) -> None:
+    """Another process reads what was appended since it last looked, and no more."""
+    other = JobQueue(home)
+    other.store.catch_up()
+    parsed: list[bytes] = []
+    decode = codec.decode_line
+    monkeypatch.setattr(codec, "decode_line", lambda line: parsed.append(line) or decode(line))
+    for id in ("1", "2", "3"):
+        lease(queue, id)
+    assert parsed == []  # the writer knows what it wrote
+    other.store.catch_up()
+    assert [json.loads(line)["id"] for line in parsed] == ["1", "2", "3"]
+    other.store.catch_up()
+    assert len(parsed) == 3
+    other.close()
+
+
+def test_a_job_that_runs_costs_two_files_and_few_syncs(queue, counting, monkeypatch) -> None:
+    """A log and a run file; ends and new leases share a transaction, and no job has a thread."""
+    threads = Counter[str]()
+    start = threading.Thread.start
+
+    def counted(thread: threading.Thread) -> None:
+        threads[thread.name.rstrip("0123456789")] += 1
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", counted)
+    with counting() as calls:
+        queue.worker(2)
+        queue.wait(timeout=60)
+        queue.own_worker.stop()
+        assert queue.own_worker.join(10)
+    of_jobs = [path for path in calls.created if path.endswith((".run", ".log"))]
+    assert len(of_jobs) <= 2 * JOBS
+    assert len(calls.created) - len(of_jobs) <= 6  # the worker's own
+    assert calls.syncs <= 2 * JOBS + 4
+    assert calls["unlink"] <= JOBS + 8
+    assert calls.total() <= 80 * JOBS
+    if hasattr(os, "pidfd_open"):
+        assert threads["queuectl-job-"] == 0
+
+
+def modules(program: str, *arguments: str) -> set[str]:
+    """Return the names that *program* prints last, from a process without a coverage hook."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith("COV")}
+    argv = [sys.executable, "-c", program, *arguments]
+    done = subprocess.run(argv, env=env, capture_output=True, text=True, check=True, timeout=60)
+    return set(done.stdout.splitlines()[-1].split())
+
+
+def test_load_ext_imports_nothing_heavy(tmp_path, monkeypatch) -> None:
+    """`%load_ext` comes before anything is wanted: pandas alone takes longer than all else."""
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path))
+    monkeypatch.setenv("QUEUECTL_HOME", str(tmp_path / "q"))
+    found = modules(LOAD)
+    assert not HEAVY & found
+    assert len(found) <= 170
+    assert not (tmp_path / "q").exists()
+
+
+def test_queuectl_status_imports_nothing_heavy(home) -> None:
+    """A terminal answers at once: no notebook, no event loop, no network, no database."""
+    found = modules(STATUS, str(home))
+    assert not (HEAVY | {"IPython", "traitlets", "asyncio", "ssl", "http", "sqlite3"}) & found
+    assert len(found) <= 250
