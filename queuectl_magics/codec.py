@@ -42,10 +42,14 @@ class Booted(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag="boo
 
 
 class Announced(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag="announced"):
-    """A snapshot of everything up to event `upto` is about to take its place."""
+    """A snapshot of everything up to event `upto` is about to take its place.
+
+    It brings its own `next_number`: the numbers of jobs that were pruned are in no snapshot.
+    """
 
     at: datetime
     upto: int
+    next_number: int = 1
     snapshot_bytes: int
     snapshot_crc: str
 

@@ -164,6 +164,7 @@ BUILDS = {
     Announced: {
         "at": moments,
         "upto": integers,
+        "next_number": integers,
         "snapshot_bytes": integers,
         "snapshot_crc": texts,
     },

@@ -403,3 +403,23 @@ def test_compaction_is_cheap_while_the_snapshot_is_small_and_worthwhile_when_out
     opened.transact(enqueue("2"))
     tidy_if_cheap(opened)
     assert not is_cheap(opened)
+
+
+def test_number_of_a_pruned_job_is_not_given_again_after_a_crash_while_compacting(home, opened):
+    """Between the two renames only the announcement knows which numbers were ever used."""
+    opened.transact(enqueue("1", "2"))
+    opened.transact(lambda table, now: [lifecycle.cancel(table.jobs["2"], now=now)])
+    opened.transact(lambda table, now: [lifecycle.prune(table.jobs["2"], now=now)])
+
+    def crash(point: str) -> None:
+        if point == "jobs-renamed":
+            raise KeyboardInterrupt
+
+    opened.at = crash
+    with pytest.raises(KeyboardInterrupt):
+        compact(opened)
+    other = Store(home)
+    next_number = other.table.next_number
+    other.close()
+
+    assert 3 == next_number

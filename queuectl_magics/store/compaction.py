@@ -79,7 +79,15 @@ def _compact(store: Store, jobs_draft: Path, journal_draft: Path) -> bool:
         crc = checksum(text)
         now = store.now()
         since = read_span(store.current.fd, offset, store.current.offset)
-        store.announce(Announced(at=now, upto=upto, snapshot_bytes=len(text), snapshot_crc=crc))
+        store.announce(
+            Announced(
+                at=now,
+                upto=upto,
+                next_number=next_number,
+                snapshot_bytes=len(text),
+                snapshot_crc=crc,
+            )
+        )
         store.at("announced")
         opened = Opened(
             at=now,

@@ -149,7 +149,7 @@ def open_generation(paths: Paths, known: Generation | None) -> tuple[Generation,
             found = _read_snapshot(paths, seq, header, data)
             if found is None:
                 return None
-            table = Table(found[0], found[1], header.next_number)
+            table = found
         opened = Generation(paths, fd, header=header, base_seq=seq, table=table, offset=offset)
     finally:
         if opened is None:
@@ -187,20 +187,18 @@ def _read_header(paths: Paths, line: bytes) -> tuple[int, Opened]:
     return found.seq, header
 
 
-def _read_snapshot(
-    paths: Paths, seq: int, header: Opened, journal: bytes
-) -> tuple[list[JobRecord], int] | None:
-    """Return the jobs of `jobs.json` and the event they reach up to, or None if it is another."""
+def _read_snapshot(paths: Paths, seq: int, header: Opened, journal: bytes) -> Table | None:
+    """Return `jobs.json` as a table as of the event it reaches up to, or None if it is another."""
     try:
         text = paths.jobs.read_bytes()
     except FileNotFoundError:
         return None
     key = (len(text), checksum(text))
     if key == (header.snapshot_bytes, header.snapshot_crc):
-        return codec.decode_jobs(text), seq
+        return Table(codec.decode_jobs(text), seq, header.next_number)
     for line in journal.split(b"\n"):
         if b'"op":"announced"' in line and number(line) is not None:
             note = codec.decode_line(line)
             if isinstance(note, Announced) and key == (note.snapshot_bytes, note.snapshot_crc):
-                return codec.decode_jobs(text), note.upto
+                return Table(codec.decode_jobs(text), note.upto, note.next_number)
     return None
