@@ -305,6 +305,22 @@ def test_news_of_this_process_wake_whoever_waits(opened, until):
     thread.join()
 
 
+@pytest.mark.parametrize(("durability", "syncs"), [("commit", 1), ("none", 0)])
+def test_what_was_not_waited_for_is_seen_to_the_disk_in_the_end(
+    home, monkeypatch, durability, syncs
+):
+    """Closing the store waits for it; what others wrote is theirs to wait for."""
+    made, other = Store(home, durability), Store(home, durability)
+    made.transact(enqueue("1"), wait=False)
+    other.catch_up()
+    counted = Counted(monkeypatch, "fdatasync")
+    other.close()
+    assert {} == counted.calls
+
+    made.close()
+    assert syncs == counted.calls["fdatasync"]
+
+
 def test_store_is_closed_when_the_change_of_another_thread_is_done(opened, until):
     """Its descriptors may be given to other files at once: nothing of ours must go there."""
     deciding, closing = threading.Event(), threading.Event()
@@ -368,6 +384,36 @@ def test_interrupt_while_reading_leaves_no_half_read_table(opened, monkeypatch, 
     assert other.table.jobs == opened.table.jobs
     assert other.table.counts == opened.table.counts
     assert 5 == opened.table.seq
+    other.close()
+
+
+@pytest.mark.parametrize("step", range(2))
+def test_interrupt_while_going_on_to_a_new_journal_leaves_no_half_read_table(
+    opened, monkeypatch, step
+):
+    """The table goes over from the old journal to the new one, whole or not at all."""
+    other = Store(opened.paths.home)
+    other.transact(enqueue("1", "2", "3"))
+    opened.catch_up()
+    compact(other)
+    other.transact(lease("1"))
+    other.transact(settle("1", 1))
+    steps, take = iter(range(100)), Table._take
+
+    def interrupted(table, id, before, after, at):
+        take(table, id, before, after, at)
+        if next(steps) == step:
+            table.counts[after.state] += 1
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Table, "_take", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            opened.catch_up()
+    opened.catch_up()
+
+    assert other.table.jobs == opened.table.jobs
+    assert other.table.counts == opened.table.counts
     other.close()
 
 

@@ -475,6 +475,26 @@ def test_number_of_a_pruned_job_is_not_given_out_after_a_compaction(home, opened
         assert (3, 3) == (opened.table.next_number, fresh.table.next_number)
 
 
+def test_number_of_a_pruned_job_is_not_given_out_after_a_compaction_that_was_killed(home, opened):
+    """It stands in no snapshot, and the line that enqueued it is passed over."""
+    opened.at = lambda point: point == "snapshot-written" and opened.transact(enqueue("1", "2"))
+    compact(opened)
+    for decide in (lifecycle.cancel, lifecycle.prune):
+        opened.transact(lambda table, now, decide=decide: [decide(table.jobs["2"], now=now)])
+
+    def kill(point):
+        if point == "jobs-renamed":
+            raise KeyboardInterrupt
+
+    opened.at = kill
+    with pytest.raises(KeyboardInterrupt):
+        compact(opened)
+    fresh = Store(home)
+    fresh.close()
+
+    assert (["1"], 3) == (list(fresh.table.jobs), fresh.table.next_number)
+
+
 def test_start_of_the_machine_is_known_from_a_line_that_is_in_the_snapshot(home, opened):
     """A compaction was killed between its renames; nobody notes the same start once more."""
     opened.boot = "another"
