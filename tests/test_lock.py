@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from queuectl_magics import lock as locks
 from queuectl_magics.errors import StoreBusyError
 from queuectl_magics.lock import Lock
 
@@ -133,6 +134,17 @@ def test_file_that_was_deleted_while_waiting_is_made_again(path):
                 lock.acquire()
             assert not path.exists()
         lock.close()
+
+
+def test_forked_child_closes_what_it_inherited(path):
+    """Whatever its parent held: the hook itself, for a child is not measured."""
+    lock = Lock(path)
+    lock.acquire()
+    locks._drop_in_child()
+
+    assert is_free(path)
+    assert lock.try_acquire()
+    lock.close()
 
 
 def test_killed_process_holds_nothing(path):

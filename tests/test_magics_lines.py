@@ -166,9 +166,9 @@ def test_a_line_says_why_a_job_waits(manual, seconds):
 
 def test_the_reason_is_looked_at_once_a_second(manual, seconds):
     """A second later the line says what else is in the way."""
-    manual.run("%queue_pause\n%enqueue true")
+    manual.run("%queue_pause\njob = %enqueue true\njob")
 
-    manual.shell.user_ns["_"].queue.resume()
+    manual.shell.user_ns["job"].queue.resume()
     seconds[0] += 1.01
     manual.run("1")
 

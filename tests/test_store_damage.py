@@ -313,6 +313,18 @@ def test_unknown_start_of_the_machine_is_taken_for_another(place, monkeypatch):
     assert good.held[sorted(good.held)[3]] == found.jobs
 
 
+def test_line_of_an_unknown_start_of_the_machine_is_not_known_to_be_on_disk(place, monkeypatch):
+    """Whoever could not name the start may have written just now."""
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "boot_id", lambda: "")
+        small(place, wait=False)
+    later = Store(place, durability="none")
+    later.transact(enqueue("3"))
+    later.close()
+
+    assert (HERE, 2) == (later.current.boot, later.current.durable)
+
+
 def test_start_of_the_machine_is_noted_once_per_start(place, monkeypatch):
     """The note has a number of its own, and lines after it belong to the new start."""
     small(place)

@@ -124,6 +124,23 @@ def test_file_in_the_place_of_a_folder_is_named(home):
         Store(home)
 
 
+def test_folder_with_other_things_is_no_home(home):
+    """A slip of the keyboard must not turn somebody's project into a queue."""
+    home.mkdir()
+    (home / "thesis.tex").touch()
+    with pytest.raises(HomeError, match=r"no queue's home: there are other things in it \(thesis"):
+        Store(home)
+    assert ["thesis.tex"] == os.listdir(home)
+
+
+def test_home_may_hold_other_things_beside_the_queue(home):
+    """Whoever puts a note into it may go on."""
+    closed(home, "1")
+    (home / "note.txt").touch()
+
+    assert ["1"] == list(closed(home).table.jobs)
+
+
 def test_home_of_another_user_is_refused(home, monkeypatch):
     """Commands that somebody else can change would run as ours."""
     home.mkdir()

@@ -255,6 +255,18 @@ def test_forked_child_may_use_the_store_that_it_inherited(home, opened):
     assert ["1", "2", "3"] == list(opened.table.jobs) == list(reread(home))
 
 
+def test_forked_child_starts_with_free_locks_and_reads_anew(opened):
+    """Whatever other threads of its parent were doing: the hook itself."""
+    opened.transact(enqueue("1"))
+    opened._writing.acquire()
+    opened._syncing = True
+    opened.table.counts["pending"] += 7
+    store._renew_in_child()
+    opened.transact(enqueue("2"))
+
+    assert 2 == opened.table.counts["pending"] == opened.seq
+
+
 def child_reads(opened: Store) -> None:
     """Look at the store as a child whose parent holds the lock."""
     with opened.reading() as table:
