@@ -461,7 +461,7 @@ def test_main_ends_the_process_and_leaves_no_lock(own_home, capsys, monkeypatch)
         assert code == ended.value.code
     assert sys.stdin.read() == ""
     sys.stdin.close()
-    assert Lock(own_home / "lock").try_acquire()
+    assert Lock(own_home / "journal.jsonl").try_acquire()
 
 
 def test_what_is_said_never_stops_the_work(capsys, monkeypatch):
