@@ -23,6 +23,8 @@ STATE_SETTERS = {"JobRecord", "replace", "_replace", "__replace__"}
 ATTRIBUTE_SETTERS = {"setattr", "__setattr__", "force_setattr"}
 READS_FOREIGN_STATES = ("codec.py", "decode_classic_jobs")
 
+KINDS = {".py", ".js", ".css"}
+
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
@@ -102,6 +104,17 @@ def modules_after(code: str, cwd: Path) -> set[str]:
 def test_there_is_a_house_to_look_at():
     """The rules below are about real files: none of them passes for want of any."""
     assert {"lifecycle.py", "codec.py"} <= {path.name for path in SOURCES}
+
+
+def test_package_holds_nothing_but_its_source():
+    """What a merge or an editor leaves behind does not reach the people who install us."""
+    strays = [
+        where(path)
+        for path in sorted(PACKAGE.rglob("*"))
+        if path.is_file() and path.suffix not in KINDS | {".pyc"} and path.name != "py.typed"
+    ]
+
+    assert [] == strays
 
 
 def test_every_file_is_at_most_400_lines():
