@@ -19,7 +19,7 @@ from pathlib import Path
 
 import msgspec
 
-from queuectl_magics.lock import Lock
+from queuectl_magics.lock import Lock, is_locked
 
 LOOK = b"."
 STOP = b"s"
@@ -101,22 +101,7 @@ class Presence:
 
 def is_alive(folder: Path, name: str | None) -> bool:
     """Say whether the worker *name* still lives."""
-    return name is not None and _is_locked(folder / f"{name}.json")
-
-
-def _is_locked(path: Path) -> bool:
-    """Probe with a shared lock, lest two who ask at once take each other for a worker."""
-    try:
-        fd = os.open(path, os.O_RDONLY)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(fd)
-    return False
+    return name is not None and is_locked(folder / f"{name}.json")
 
 
 def workers(folder: Path) -> list[WorkerInfo]:

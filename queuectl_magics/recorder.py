@@ -26,6 +26,7 @@ from pathlib import Path
 import msgspec
 
 from queuectl_magics.journal import write_file
+from queuectl_magics.lock import is_locked
 
 MARKER_VARIABLE = "QUEUECTL_RUN"
 RECORD_BYTES = 512
@@ -187,17 +188,7 @@ def read_record(path: Path, marker: str | None = None) -> RunRecord:
 
 def is_running(path: Path) -> bool:
     """Say whether anything of the attempt is alive, or its start is being prepared."""
-    try:
-        fd = os.open(path, os.O_RDWR)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(fd)
-    return False
+    return is_locked(path)
 
 
 def ended_at(path: Path) -> datetime:
