@@ -16,6 +16,7 @@ from typing import Any
 
 import click
 
+from queuectl_magics import clock
 from queuectl_magics.commands.verb import (
     CONTEXT,
     DURATION,
@@ -29,10 +30,12 @@ from queuectl_magics.errors import RefusedError
 from queuectl_magics.job import TERMINAL, JobRecord, State
 from queuectl_magics.jobqueue import Job, JobList, WorkerList
 from queuectl_magics.settings import COUNT_MAX
+from queuectl_magics.store import Store
 from queuectl_magics.views import text
 from queuectl_magics.worker import Stopping, Worker
 
 DIED, NOT_OVER = 1, 130
+LOOK_S = 0.25
 
 _COUNT = click.option(
     "--count",
@@ -98,6 +101,30 @@ def _reporter(session: Session) -> Callable[[list[JobRecord]], None]:
     return report
 
 
+def _watch(session: Session, store: Store, wanted: list[str]) -> Callable[[list[JobRecord]], None]:
+    """Return what reports changed jobs and shows how many of the *wanted* ones are over.
+
+    Those that other workers have finished are looked for now and then: to look at all jobs after
+    each one would cost the square of their number.
+    """
+    report, left, look_at_s = _reporter(session), set(wanted), 0.0
+
+    def look(changed: list[JobRecord]) -> None:
+        nonlocal look_at_s
+        report(changed)
+        left.difference_update(job.id for job in changed if job.state in TERMINAL)
+        now_s = clock.monotonic_s()
+        if now_s >= look_at_s or not changed:
+            look_at_s = now_s + LOOK_S
+            with store.reading() as table:
+                jobs = table.jobs
+                over = [id for id in left if id not in jobs or jobs[id].state in TERMINAL]
+            left.difference_update(over)
+        session.progress(len(wanted) - len(left), len(wanted), "jobs")
+
+    return look
+
+
 @click.command(
     "run",
     cls=Verb,
@@ -118,21 +145,12 @@ def run(session: Session, count: int | None) -> JobList:
         msg = "the queue is paused, nothing would start: resume it first"
         raise RefusedError(msg)
     waiting = [job.id for job in queue.jobs() if job.state not in TERMINAL]
-    report = _reporter(session)
-
-    def look(records: list[JobRecord] | None = None) -> None:
-        with queue.store.reading() as table:
-            found = [table.jobs[id] for id in waiting if id in table.jobs]
-        over = sum(record.state in TERMINAL for record in found)
-        if records:
-            report(records)
-        session.progress(over, len(waiting), "jobs")
-
+    look = _watch(session, queue.store, waiting)
     if not waiting:
         return JobList()
     stopped = False
     if session.foreground:
-        look()
+        look([])
         mine = queue.new_worker(count=count, on_change=look, drain=True)
         _work(session, mine)
         stopped = mine.stopping is not Stopping.NO
@@ -140,7 +158,7 @@ def run(session: Session, count: int | None) -> JobList:
         queue.worker(count)
     left = [id for id in waiting if queue.has(id)]
     if left and not stopped:  # other workers may have taken some
-        queue.wait(*left, on_look=lambda _records: look())
+        queue.wait(*left, on_look=lambda _records: look([]))
     return JobList(queue.job(id) for id in left if queue.has(id))
 
 
