@@ -292,6 +292,18 @@ def test_jobs_are_chosen_by_state_and_tag(queue):
         queue.jobs("pendign")
 
 
+def test_frame_of_a_job_has_a_row_an_attempt(queue):
+    """What each attempt came to and cost, ready to be computed with."""
+    queue.worker()
+    job = queue.enqueue("exit 3", max_retries=2, backoff_base=0.01).wait(timeout=30)
+    frame = job.frame()
+
+    assert [1, 2] == frame.index.to_list()
+    assert [3, 3] == frame.exit_code.to_list()
+    assert (frame.elapsed.dt.total_seconds() > 0).all()
+    assert (frame.cpu_s > 0).all()
+
+
 def test_status_and_frame_are_pictures_of_the_queue(queue):
     """The jobs asked for, and the counts of all."""
     queue.enqueue_all(["a", "b"])

@@ -215,6 +215,20 @@ class Job:
         msg = f"job {self.id} is {record.state}{why}" + (f"\n{last}" if last else "")
         raise JobFailedError(msg)
 
+    def frame(self) -> Any:
+        """Return a `pandas.DataFrame` with a row an attempt, oldest first.
+
+        Indexed by `number`; columns: `started_at`, `finished_at`, `elapsed`, `exit_code`,
+        `reason`, `worker`, `cpu_s` and `memory_bytes_max`, missing where unknown.
+
+        Example:
+            `job.frame().memory_bytes_max.max()`
+
+        """
+        from queuectl_magics.views.frame import attempts_frame
+
+        return attempts_frame(self.record, clock.utc_now())
+
     def cancel(self) -> Job:
         """Call the job off; if it is running, end its processes.
 
