@@ -15,18 +15,12 @@ from collections import deque
 from collections.abc import Iterator
 
 from queuectl_magics.engines import Running, Vanished
-from queuectl_magics.job import Exit, JobRecord
+from queuectl_magics.job import AttemptKey, Exit, JobRecord, key_of
 from queuectl_magics.limits import Watch
 from queuectl_magics.presence import Presence
 from queuectl_magics.store import Store
 
 End = tuple[JobRecord, Exit | Vanished]
-Key = tuple[str, int]
-
-
-def key_of(job: JobRecord) -> Key:
-    """Return what tells the current attempt of *job* from all others."""
-    return job.id, job.attempt
 
 
 class Attempts:
@@ -42,7 +36,7 @@ class Attempts:
     """
 
     def __init__(self, store: Store, presence: Presence) -> None:
-        self.running: dict[Key, Watch] = {}
+        self.running: dict[AttemptKey, Watch] = {}
         self._ended: deque[End] = deque()
         self._store = store
         self._presence = presence
@@ -53,7 +47,7 @@ class Attempts:
         """Include the bell in the sleep, once it is there."""
         self._poll.register(self._presence.bell_fd, select.POLLIN)
 
-    def __iter__(self) -> Iterator[Key]:
+    def __iter__(self) -> Iterator[AttemptKey]:
         """Yield job id and number of all attempts that are in our hands."""
         yield from self.running
         yield from (key_of(job) for job, _ in self._ended)

@@ -172,30 +172,15 @@ def _in_utc(moment: datetime) -> datetime:
         raise InvalidInputError(msg) from None
 
 
-def decode_spec(text: bytes | str) -> JobSpec:
-    """Return the job that the JSON object *text* asks for.
-
-    Raises:
-        InvalidInputError: no object, an unknown key, a value of the wrong kind.
-
-    Example:
-        >>> decode_spec('{"id": "job1", "command": "echo hi"}').id
-        'job1'
-
-    """
-    try:
-        found = msgspec.json.decode(text)
-    except (msgspec.DecodeError, UnicodeError) as error:
-        msg = f"this is no JSON object: {error}"
-        raise InvalidInputError(msg) from None
-    return spec_from(found)
-
-
 def spec_from(found: Any) -> JobSpec:
     """Return the job that the decoded JSON value *found* asks for.
 
     Raises:
         InvalidInputError: no object, an unknown key, a value of the wrong kind.
+
+    Example:
+        >>> spec_from({"id": "job1", "command": "echo hi"}).id
+        'job1'
 
     """
     if not isinstance(found, dict):

@@ -20,7 +20,7 @@ from queuectl_magics import clock, presence, recorder
 from queuectl_magics.engines import Vanished
 from queuectl_magics.engines.local import local_engine
 from queuectl_magics.errors import HomeError, QueuectlError
-from queuectl_magics.job import OUTPUT_BYTES_MAX, Exit, JobRecord
+from queuectl_magics.job import OUTPUT_BYTES_MAX, AttemptKey, Exit, JobRecord, key_of
 from queuectl_magics.limits import Watch
 from queuectl_magics.lock import Lock
 from queuectl_magics.store import Store
@@ -72,7 +72,7 @@ class Guard:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._engine = local_engine(store)
-        self._watches: dict[tuple[str, int], Watch] = {}
+        self._watches: dict[AttemptKey, Watch] = {}
 
     def look(self) -> float | None:
         """Enforce what has to be; return when to look again, or None if nothing is left to guard.
@@ -82,7 +82,7 @@ class Guard:
         with self._store.reading() as table:
             jobs = [table.jobs[id] for id in table.processing]
         looks = [wait_s for job in jobs if (wait_s := self._look_at(job)) is not None]
-        current = {(job.id, job.attempt) for job in jobs}
+        current = set(map(key_of, jobs))
         self._watches = {key: watch for key, watch in self._watches.items() if key in current}
         return min([POLL_S, *looks]) if looks else None
 
@@ -92,8 +92,7 @@ class Guard:
         found = self._engine.find(job)
         if isinstance(found, Exit | Vanished):
             return None
-        key = (job.id, job.attempt)
-        return self._watches.setdefault(key, Watch(found, self._store)).look(job)
+        return self._watches.setdefault(key_of(job), Watch(found, self._store)).look(job)
 
 
 def guard(home: Path) -> None:

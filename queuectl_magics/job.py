@@ -112,6 +112,9 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=
     memory_bytes_max: int | None = None
 
 
+AttemptKey = tuple[str, int]
+
+
 class JobRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """A job: what was asked, and what became of it up to event number `seq`.
 
@@ -180,3 +183,8 @@ class JobRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, g
         """Return every attempt, oldest first, the current one last."""
         latest = self.latest()
         return (*self.history, latest) if latest else self.history
+
+
+def key_of(job: JobRecord) -> AttemptKey:
+    """Return what tells the current attempt of *job* from all others."""
+    return job.id, job.attempt

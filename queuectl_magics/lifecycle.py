@@ -52,6 +52,18 @@ TRANSITIONS: dict[State, dict[type[Event], State]] = {
 }
 # fmt: on
 
+
+def states_that_take(event: type[Event]) -> frozenset[State]:
+    """Return the states in which a job can take *event*.
+
+    Example:
+        >>> sorted(map(str, states_that_take(Cancelled)))
+        ['failed', 'pending', 'processing']
+
+    """
+    return frozenset(state for state, row in TRANSITIONS.items() if event in row)
+
+
 INTERRUPTS_MAX = 5
 HISTORY_MAX = 100
 CANCEL = "cancelled"

@@ -20,11 +20,11 @@ from datetime import datetime
 from enum import StrEnum
 
 from queuectl_magics import clock, environment, guard, lifecycle, presence
-from queuectl_magics.attempts import Attempts, End, key_of
+from queuectl_magics.attempts import Attempts, End
 from queuectl_magics.engines import CANNOT_START, Engine, Running, Vanished
 from queuectl_magics.errors import OutcomeUnknownError, QueuectlError
 from queuectl_magics.events import JobEvent
-from queuectl_magics.job import Exit, JobRecord, State
+from queuectl_magics.job import Exit, JobRecord, State, key_of
 from queuectl_magics.limits import Watch
 from queuectl_magics.presence import Presence
 from queuectl_magics.store import Store, archive
@@ -49,7 +49,7 @@ class Stopping(StrEnum):
 
 
 class Worker:
-    """Runs the jobs of a store, up to `count` side by side.
+    """Runs the jobs of a store, as many side by side as it has slots.
 
     Args:
         store: where the jobs are.

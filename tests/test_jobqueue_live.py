@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -112,6 +113,13 @@ class Screen(Session):
     @property
     def queue(self) -> JobQueue:
         return self._queue
+
+    @property
+    def home_path(self) -> Path:
+        return self._queue.home
+
+    def say(self, line: str) -> None:
+        self.written.append(line)
 
     def write(self, text: str) -> None:
         self.written.append(text)

@@ -9,6 +9,7 @@ offer while a verb works (saying a line, showing progress) is in its `Session`.
 from __future__ import annotations
 
 import signal
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -25,7 +26,7 @@ from queuectl_magics.settings import parse_duration_s, parse_size_bytes
 CONTEXT = {"help_option_names": ["-h", "--help"]}
 
 
-class Session:
+class Session(ABC):
     """What one call of a verb may use.
 
     Attributes:
@@ -54,27 +55,27 @@ class Session:
         return 0
 
     @property
+    @abstractmethod
     def queue(self) -> JobQueue:
         """The queue, opened at its first use."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def home_path(self) -> Path:
         """The home of the queue, for a verb that must not open it."""
-        raise NotImplementedError
 
+    @abstractmethod
     def say(self, line: str) -> None:
         """Tell the person something while the verb works."""
-        raise NotImplementedError
 
+    @abstractmethod
     def write(self, text: str) -> None:
         """Pass on a piece of a job's output, as it comes."""
-        raise NotImplementedError
 
-    def progress(self, done: int, total: int, label: str) -> None:
+    def progress(self, done: int, total: int, label: str) -> None:  # noqa: B027 - it may be dropped
         """Show how much of the work is done."""
 
-    def worker_wanted(self, *, wanted: bool) -> None:
+    def worker_wanted(self, *, wanted: bool) -> None:  # noqa: B027 - a terminal has no use for it
         """Hear that the person wants a worker in this process from now on, or no longer."""
 
 
@@ -200,30 +201,19 @@ class Family(click.Group):
         return super().resolve_command(ctx, args)
 
 
-class Duration(click.ParamType):  # type: ignore[type-arg,unused-ignore] # generic since 8.3
-    """A span of time: `90`, `90s`, `10m`, `6h`, `2d`."""
+class Measure(click.ParamType):  # type: ignore[type-arg,unused-ignore] # generic since 8.3
+    """A quantity with a unit, such as `90s` or `64k`; *parse* returns how much that is."""
 
-    name = "duration"
+    def __init__(self, name: str, parse: Callable[[Any], float]) -> None:
+        self.name = name
+        self._parse = parse
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> float:
-        """Return the seconds that *value* means."""
+        """Return the number that *value* means."""
         try:
-            return parse_duration_s(value)
-        except QueuectlError as error:
-            self.fail(str(error), param, ctx)
-
-
-class Size(click.ParamType):  # type: ignore[type-arg,unused-ignore] # generic since 8.3
-    """A number of bytes: `500000`, `64k`, `256M`, `2G`."""
-
-    name = "size"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Return the bytes that *value* means."""
-        try:
-            return parse_size_bytes(value)
+            return self._parse(value)
         except QueuectlError as error:
             self.fail(str(error), param, ctx)
 
@@ -244,6 +234,6 @@ class SignalName(click.ParamType):  # type: ignore[type-arg,unused-ignore] # gen
         return number
 
 
-DURATION = Duration()
+DURATION = Measure("duration", parse_duration_s)
 SIGNAL = SignalName()
-SIZE = Size()
+SIZE = Measure("size", parse_size_bytes)

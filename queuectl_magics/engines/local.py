@@ -1,9 +1,9 @@
 """The local engine: commands run on this machine, each under a recorder.
 
-Waiting for our own child costs a sleeping thread and gives its CPU time and memory; waiting for
-someone else's attempt is a sleep in a shared `flock` on its run file, which wakes when the last of
-its processes is gone. The rule here: an exit record is decisive whoever is alive; without one, a
-held lock means "leave it alone".
+The end of an attempt is a descriptor that becomes readable or, where the system has no such thing,
+a sleep in a shared `flock` on its run file, which wakes when the last of its processes is gone.
+What our own child has cost comes from `wait4`. The rule here: an exit record is decisive whoever
+is alive; without one, a held lock means "leave it alone".
 """
 
 from __future__ import annotations

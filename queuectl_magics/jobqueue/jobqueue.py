@@ -30,6 +30,7 @@ from queuectl_magics.settings import Config
 from queuectl_magics.store import archive
 from queuectl_magics.store.compaction import tidy_if_cheap
 from queuectl_magics.table import Table
+from queuectl_magics.views.words import NO_WORKER
 from queuectl_magics.worker import Stopping, Worker, end_abandoned
 
 
@@ -367,7 +368,7 @@ class JobQueue(Looking):
         """
         found = self.workers()
         if not found:
-            msg = "no worker is running: there is nothing to stop"
+            msg = f"{NO_WORKER}: there is nothing to stop"
             raise RefusedError(msg)
         presence.ring(self.store.paths.workers, presence.STOP_NOW if now else presence.STOP)
         return found

@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 from queuectl_magics import clock, output
 from queuectl_magics.errors import QueuectlError, RefusedError
+from queuectl_magics.events import Cancelled, Retried
 from queuectl_magics.job import JobRecord, State
+from queuectl_magics.lifecycle import states_that_take
 from queuectl_magics.views import text
 from queuectl_magics.views.live import still
 from queuectl_magics.views.live.source import Changes, Standing
@@ -27,8 +29,8 @@ if TYPE_CHECKING:
     from queuectl_magics.jobqueue.jobqueue import JobQueue
 
 REFRESH_S = 30.0
-CANCELLABLE = frozenset({State.PENDING, State.PROCESSING, State.FAILED})
-RETRYABLE = frozenset({State.FAILED, State.DEAD, State.CANCELLED})
+CANCELLABLE = states_that_take(Cancelled)
+RETRYABLE = states_that_take(Retried) - {State.COMPLETED}  # what went well is no failure to mend
 TRIES = 3
 
 

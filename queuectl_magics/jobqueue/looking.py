@@ -19,6 +19,7 @@ from queuectl_magics.jobqueue.job import Job
 from queuectl_magics.presence import WorkerInfo
 from queuectl_magics.settings import Config
 from queuectl_magics.store import Store
+from queuectl_magics.views import words
 from queuectl_magics.views.status import Status
 
 if TYPE_CHECKING:
@@ -185,7 +186,7 @@ class Looking:
             )
         if not self.workers():
             return (
-                "no worker is running, so nothing will happen until one is started "
+                f"{words.NO_WORKER}, so nothing will happen until one is started "
                 "(queue.worker(), %queue_worker start, or queuectl worker start)"
             )
         return ""

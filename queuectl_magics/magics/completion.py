@@ -18,7 +18,9 @@ from IPython.core.completer import SimpleCompletion, context_matcher
 
 from queuectl_magics.commands.verb import Family
 from queuectl_magics.errors import QueuectlError
+from queuectl_magics.events import Cancelled, Retried
 from queuectl_magics.job import TERMINAL, JobRecord, State
+from queuectl_magics.lifecycle import states_that_take
 from queuectl_magics.magics.calling import CELL_MAGICS, ENQUEUE, LINE_MAGICS
 from queuectl_magics.settings import PARSERS
 from queuectl_magics.table import Table
@@ -30,9 +32,9 @@ OFFERED_MAX = 200
 PROGRAMS = ("bash", "python", "sh")
 # Which jobs a verb can do anything with; any other verb takes all.
 FITTING: dict[str, frozenset[State]] = {
-    "cancel": frozenset(State) - TERMINAL,
+    "cancel": states_that_take(Cancelled),
     "wait": frozenset(State) - TERMINAL,
-    "retry": frozenset({State.FAILED, *TERMINAL}),
+    "retry": states_that_take(Retried),
     "dlq retry": frozenset({State.DEAD}),
     "prune": TERMINAL,
 }

@@ -22,11 +22,11 @@ from IPython.core.interactiveshell import InteractiveShell
 
 from queuectl_magics import clock, output
 from queuectl_magics.errors import QueuectlError
-from queuectl_magics.job import TERMINAL, JobRecord, State
+from queuectl_magics.job import TERMINAL, WAITING, JobRecord
 from queuectl_magics.jobqueue import Job
 from queuectl_magics.views import markup, text
 from queuectl_magics.views.reason import reason
-from queuectl_magics.views.words import DUE_NOW
+from queuectl_magics.views.words import DUE_NOW, NO_WORKER
 
 INTERVAL_S = 0.25
 CLOCK_INTERVAL_S = 1.0
@@ -34,9 +34,7 @@ CLOCK_LINES_PER_S = 50
 EAGER_S = 60.0
 CLOSING_S = 1.0
 TAIL_LINES = 5
-NO_WORKER = "no worker is running"
 START = "start one: %queue_worker start"
-WAITING = frozenset({State.PENDING, State.FAILED})
 
 Bundle = dict[str, str]
 

@@ -13,7 +13,7 @@ from datetime import datetime
 
 from queuectl_magics.job import JobRecord, State
 from queuectl_magics.lifecycle import CANCEL, explain_exit
-from queuectl_magics.views.words import DUE_NOW, attempt_of, counted, due
+from queuectl_magics.views.words import DUE_NOW, NO_WORKER, attempt_of, counted, due
 
 
 def reason(
@@ -67,7 +67,7 @@ def cause(record: JobRecord) -> str:
 def _held(workers: int, slots: int, busy: int) -> str:
     """Return what keeps every job that is due from running, or ''."""
     if workers == 0:
-        return "no worker is running"
+        return NO_WORKER
     if busy < slots:
         return ""
     return "the only slot is busy" if slots == 1 else f"all {slots} slots are busy"

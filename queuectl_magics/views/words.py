@@ -42,6 +42,7 @@ COMMAND_CELLS = 40
 TAIL_CHARS_MAX = 65_536
 CHARS_PER_CELL_MAX = 8
 DUE_NOW = "due now"
+NO_WORKER = "no worker is running"
 
 
 # --- how long, how often, how much ---------------------------------------------------------------
