@@ -11,22 +11,23 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
 from queuectl_magics.commands import verbs
 from queuectl_magics.commands.verb import Family, Session, Shown
 from queuectl_magics.errors import InvalidInputError, QueuectlError
-from queuectl_magics.jobqueue import JobQueue
-from queuectl_magics.settings import find_home
+from queuectl_magics.variables import find_home
 from queuectl_magics.version import version
 from queuectl_magics.views.words import one_line
+
+if TYPE_CHECKING:
+    from queuectl_magics.jobqueue import JobQueue
 
 DIED, USAGE, TIMED_OUT, INTERRUPTED = 1, 2, 124, 130
 WIDTH_UNLIMITED = 200
@@ -53,17 +54,19 @@ class Terminal(Session):
     @property
     def width(self) -> int:
         """The width of the terminal; wide enough for most where there is none."""
-        return shutil.get_terminal_size().columns if sys.stdout.isatty() else WIDTH_UNLIMITED
+        return _terminal_size().columns if sys.stdout.isatty() else WIDTH_UNLIMITED
 
     @property
     def height(self) -> int:
         """The height of the terminal; 0 where there is none, or where nothing goes back."""
-        return shutil.get_terminal_size().lines if self._repaints else 0
+        return _terminal_size().lines if self._repaints else 0
 
     @property
     def queue(self) -> JobQueue:
         """The queue of this call."""
         if self._queue is None:
+            from queuectl_magics.jobqueue import JobQueue
+
             self._queue = JobQueue(self.home)
         return self._queue
 
@@ -140,6 +143,12 @@ class Terminal(Session):
             self._queue.close()
 
 
+def _terminal_size() -> os.terminal_size:
+    import shutil
+
+    return shutil.get_terminal_size()
+
+
 def _can_repaint(stream: TextIO) -> bool:
     return stream.isatty() and os.environ.get("TERM", "dumb") != "dumb"
 
@@ -157,8 +166,8 @@ def _print_version(ctx: click.Context, _param: click.Parameter, value: bool) -> 
 
 root = Family(
     "queuectl",
-    commands=verbs.commands,
-    help=verbs.help,
+    commands=verbs,
+    help="A job queue that lives in a notebook and outlives it.",
     params=[
         click.Option(
             ["--home"],

@@ -11,9 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import hashlib
 import os
-import secrets
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -64,7 +62,7 @@ def keep(folder: Path, variables: Mapping[str, str]) -> str | None:
     reference = _reference(text)
     path = folder / f"{reference}.env"
     if not path.exists() or path.read_bytes() != text:
-        draft = folder / f"{reference}.{secrets.token_hex(4)}.tmp"
+        draft = folder / f"{reference}.{os.urandom(4).hex()}.tmp"
         try:
             write_file(draft, text)
             draft.rename(path)
@@ -124,4 +122,6 @@ def _recall(folder: Path, reference: str) -> dict[str, str]:
 
 
 def _reference(text: bytes) -> str:
+    import hashlib
+
     return hashlib.sha256(text).hexdigest()[:20]

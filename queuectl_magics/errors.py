@@ -8,7 +8,6 @@ variable.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Sequence
 
 
@@ -69,5 +68,7 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
         " Did you mean 'completed'?"
 
     """
+    import difflib
+
     near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
     return f" Did you mean {str(near[0])!r}?" if near else ""

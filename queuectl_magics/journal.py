@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import subprocess
 from functools import cache
 from pathlib import Path
 from zlib import crc32
@@ -102,6 +101,8 @@ def boot_id() -> str:
         return Path("/proc/sys/kernel/random/boot_id").read_text()[:8]
     except OSError:
         pass
+    import subprocess
+
     asked = ["/usr/sbin/sysctl", "-n", "kern.bootsessionuuid"]
     try:
         return subprocess.run(asked, capture_output=True, text=True, check=True).stdout[:8]

@@ -10,7 +10,6 @@ bytes that are no UTF-8 become the replacement character, never an error.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import sys
 from collections.abc import Iterator
@@ -119,6 +118,8 @@ def _punch(fd: int, offset: int, length: int) -> bool:
     """Free those bytes of the file, by fallocate(2) with FALLOC_FL_PUNCH_HOLE."""
     if sys.platform != "linux":
         return False
+    import ctypes
+
     fallocate = ctypes.CDLL(None, use_errno=True).fallocate
     fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
     done: int = fallocate(fd, _KEEP_SIZE | _PUNCH_HOLE, offset, length)

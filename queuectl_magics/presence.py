@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import secrets
 import termios
 import threading
 from datetime import datetime
@@ -41,7 +40,7 @@ class Presence:
     """A worker's own file and bell, from `announce` until `leave`."""
 
     def __init__(self, folder: Path, *, kind: str, count: int, now: datetime) -> None:
-        name = f"{os.getpid()}-{secrets.token_hex(3)}"
+        name = f"{os.getpid()}-{os.urandom(3).hex()}"
         self.info = WorkerInfo(name=name, pid=os.getpid(), kind=kind, count=count, started_at=now)
         self._folder = folder
         self._path = folder / f"{name}.json"

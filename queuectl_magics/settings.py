@@ -16,11 +16,6 @@ import msgspec
 
 from queuectl_magics.errors import HomeError, InvalidInputError, did_you_mean
 
-HOME_VARIABLE = "QUEUECTL_HOME"
-PLAIN_VARIABLE = "QUEUECTL_PLAIN"
-ALLOW_NETWORK_VARIABLE = "QUEUECTL_ALLOW_NETWORK_HOME"
-HOME_DEFAULT = ".queuectl"
-
 RETRIES_MAX = 1_000_000
 SECONDS_MAX = 10 * 365 * 86_400.0
 COUNT_MAX = 1_000
@@ -48,45 +43,6 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     durability: str = "commit"
     paused: bool = False
     keep_finished: int = 20_000
-
-
-def find_home(home: str | os.PathLike[str] | None = None) -> Path:
-    """Return the absolute home: *home*, or `QUEUECTL_HOME`, or `.queuectl` where we stand.
-
-    Raises:
-        InvalidInputError: it is no name of a directory.
-        HomeError: we stand in a directory that has been deleted.
-
-    """
-    named = os.fspath(home) if home is not None else os.environ.get(HOME_VARIABLE) or HOME_DEFAULT
-    if not named.strip() or "\0" in named:
-        msg = f"{named!r} cannot be the queue's home: name a directory, like .queuectl"
-        raise InvalidInputError(msg)
-    try:
-        path = Path(named).expanduser()
-    except RuntimeError:
-        msg = f"{named!r} cannot be the queue's home: there is no such user"
-        raise InvalidInputError(msg) from None
-    return path if path.is_absolute() else current_folder() / path
-
-
-def current_folder() -> Path:
-    """Return the directory where we stand.
-
-    Raises:
-        HomeError: it has been deleted.
-
-    """
-    try:
-        return Path.cwd()
-    except FileNotFoundError:
-        msg = "the directory you are in has been deleted: go to another one (cd)"
-        raise HomeError(msg) from None
-
-
-def plain() -> bool:
-    """Say whether `QUEUECTL_PLAIN` asks for output without times and ids that vary."""
-    return os.environ.get(PLAIN_VARIABLE, "").lower() not in ("", "0", "false", "no")
 
 
 def parse_duration_s(text: str | float) -> float:

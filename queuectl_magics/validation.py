@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 
 from queuectl_magics.errors import InvalidInputError, did_you_mean
 from queuectl_magics.job import JobSpec, State
@@ -118,6 +117,8 @@ def check_range(what: str, value: float | None, high: float, low: float = 0) -> 
 def _check_shell(shell: str | None) -> None:
     if shell is None:
         return
+    import shlex
+
     _check_text("the shell", shell)
     try:
         words = shlex.split(shell)

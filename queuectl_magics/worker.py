@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
 import random
-import secrets
 import threading
 from collections.abc import Callable, Iterator
 from datetime import datetime
@@ -107,6 +107,11 @@ class Worker:
         self._syncing.start()
         self._thread.start()
 
+    @property
+    def is_stopping(self) -> bool:
+        """Whether the loop has been asked to end, in whichever way."""
+        return self.stopping is not Stopping.NO
+
     def stop(self, how: Stopping = Stopping.AFTER_CURRENT) -> None:
         """Ask the loop to end; safe in a signal's own moment."""
         self.stopping = how
@@ -170,7 +175,7 @@ class Worker:
             self.has_looked.set()
         if self.stopping is Stopping.LEAVE:
             return False
-        if self.stopping is not Stopping.NO:
+        if self.is_stopping:
             return any(self._attempts)
         return not (self._drain and self._is_drained())
 
@@ -214,7 +219,7 @@ class Worker:
         def decide(table: Table, now: datetime) -> Iterator[JobEvent]:
             yield from self._settlements(ended, table, now)
             for job in table.pick_due(now, free):
-                token = secrets.token_hex(4)
+                token = os.urandom(4).hex()
                 lease = lifecycle.lease(job, worker=self.name, token=token, now=now)
                 try:
                     prepared[job.id] = self.engine.prepare(job, lease.attempt)
@@ -247,7 +252,7 @@ class Worker:
 
     def _free(self, running: int) -> int:
         """Return how many more jobs may be started while *running* are."""
-        if self.stopping is not Stopping.NO or self._paused():
+        if self.is_stopping or self._paused():
             return 0
         return max(0, self._slots() - running)
 

@@ -16,6 +16,7 @@ from queuectl_magics.commands.enqueueing import looks_like_object
 from queuectl_magics.commands.verb import Family, Session, Verb
 from queuectl_magics.errors import StoreFullError
 
+ROOT = Family("queuectl", commands=verbs)
 STATES = ("pending", "processing", "completed", "failed", "dead", "cancelled")
 
 
@@ -64,7 +65,7 @@ def refusal(ran: Ran) -> str:
     return ran.err.removeprefix("Error: ").rstrip("\n")
 
 
-def every_verb(family: click.Group = verbs, *before: str) -> list[tuple[str, ...]]:
+def every_verb(family: click.Group = ROOT, *before: str) -> list[tuple[str, ...]]:
     """Return the words of all verbs."""
     found = []
     for name, command in family.commands.items():
@@ -75,7 +76,7 @@ def every_verb(family: click.Group = verbs, *before: str) -> list[tuple[str, ...
 
 def find(words: tuple[str, ...]) -> click.Command:
     """Return the verb that these words call."""
-    command: click.Command = verbs
+    command: click.Command = ROOT
     for word in words:
         assert isinstance(command, click.Group)
         command = command.commands[word]
@@ -107,7 +108,7 @@ def test_verbs_are_listed_in_the_order_of_their_use(queuectl):
     listed = [line.split()[0] for line in shown.out.partition("Commands:\n")[2].splitlines()]
 
     assert (0, "") == (shown.code, shown.err)
-    assert list(verbs.commands) == listed
+    assert list(verbs) == listed
     assert ["enqueue", "run", "worker", "status", "list"] == listed[:5]
     assert shown == queuectl("--help")
 
@@ -480,7 +481,7 @@ class Cell(Session):
 
     def call(self, *words):
         """Call a verb; return its value and its text."""
-        shown = verbs.main([*words], obj=self, standalone_mode=False)
+        shown = ROOT.main([*words], obj=self, standalone_mode=False)
         return shown.value, shown.text
 
 

@@ -87,7 +87,7 @@ def test_options_and_their_values_are_offered(notebook, text, words):
 
 def test_every_verb_offers_its_options(notebook):
     """A new option needs no other line."""
-    for name in verbs.commands:
+    for name in verbs:
         magic = "%enqueue" if name == "enqueue" else f"%queue_{name}"
         assert "--help" in offered(notebook, f"{magic} --h"), magic
 

@@ -63,7 +63,7 @@ def test_loading_twice_changes_nothing(notebook):
 
 def test_each_verb_is_a_magic(notebook):
     """A new verb needs no other line to appear in a notebook."""
-    names = {f"queue_{name}" for name, verb in verbs.commands.items() if verb is not enqueue}
+    names = {f"queue_{name}" for name, verb in verbs.items() if verb is not enqueue}
 
     assert {*names, "enqueue"} <= set(notebook.shell.magics_manager.magics["line"])
     assert "job" in notebook.shell.magics_manager.magics["cell"]
@@ -600,7 +600,7 @@ def test_a_question_mark_shows_the_help(notebook, name, told):
 
 def test_help_is_an_option_of_every_verb(notebook):
     """`-h` prints it and does nothing else; a bare `%enqueue` is the same."""
-    for name, verb in verbs.commands.items():
+    for name, verb in verbs.items():
         magic = "%enqueue" if verb is enqueue else f"%queue_{name}"
         cell = notebook.run(f"{magic} -h")
         assert cell.out.startswith(f"Usage: {magic}"), magic

@@ -73,6 +73,19 @@ def test_a_job_is_one_line_that_is_replaced_until_it_is_over(frontend, until):
     until(lambda: not line_threads())
 
 
+def test_a_job_of_the_python_api_is_a_line_too(frontend, until):
+    """Also when it comes before any magic has been called, which is what loads the lines."""
+    frontend.run(
+        "from queuectl_magics import JobQueue; queue = JobQueue(); worker = queue.worker()"
+    )
+    frontend.run(f"queue.enqueue('{GATED}; echo hello')")
+    Path("go").touch()
+    until(lambda: frontend.sent and "completed" in frontend.sent[-1].text)
+
+    assert frontend.sent[-1].update
+    assert frontend.sent[-1].text.endswith("hello")
+
+
 def test_a_chatty_job_is_shown_at_most_four_times_a_second(frontend, until):
     """Whatever it prints; the last line is shown."""
     frontend.run("%enqueue for i in $(seq 100); do echo line $i; sleep 0.01; done")

@@ -23,7 +23,7 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 ONLY_IN_NOTEBOOKS = {"--out", "-o", "--expand", "-e"}
 EVERY_VERB_HAS = {"--json"}
-FAMILIES = {name for name, verb in verbs.commands.items() if isinstance(verb, Family)}
+FAMILIES = {name for name, verb in verbs.items() if isinstance(verb, Family)}
 
 # Runs its standard input as one cell of a fresh IPython, then names the magics that are there.
 RUN_CELL = """
@@ -68,7 +68,7 @@ def spans(text: str) -> list[str]:
 
 def all_verbs() -> Iterator[str]:
     """Yield every verb, those of a family with its name in front."""
-    for name, command in verbs.commands.items():
+    for name, command in verbs.items():
         if isinstance(command, Family):
             yield from (f"{name} {inner}" for inner in command.commands)
         else:
@@ -130,14 +130,14 @@ def test_every_command_that_is_named_exists() -> None:
     for words in re.findall(r"queuectl ([a-z]+(?: [a-z]+)?)(?![\w-])", "\n".join(spans(text))):
         first, _, second = words.partition(" ")
 
-        assert first in verbs.commands
+        assert first in verbs
         if first in FAMILIES:
-            assert second in verbs.commands[first].commands
+            assert second in verbs[first].commands
 
 
 def test_the_options_of_enqueue_are_all_there_and_no_others() -> None:
     """With their short forms; the ones that a notebook adds, too."""
-    params = verbs.commands["enqueue"].params
+    params = verbs["enqueue"].params
     real = {name for param in params for name in param.opts if name.startswith("-")}
     table = rows(section("### Options of enqueue"))[1:]
     named = [name for row in table for name in re.findall(r"(?<![\w-])--?[a-z][\w-]*", row[0])]

@@ -159,7 +159,7 @@ def test_no_verb_shows_a_secret_as_text_or_as_json(queue):
             ("worker", ("stop",)),
         )
     ]
-    assert verbs.commands.keys() == {call[0] for call in calls}
+    assert verbs.keys() == {call[0] for call in calls}
 
     shown = {}
     for call in calls:

@@ -1,39 +1,58 @@
 """The verbs, each defined once, for both doors.
 
-`verbs` is the tree of all of them: `queuectl <verb>` in a terminal, `%queue_<verb>` in a notebook
-(`%enqueue` for the first). The rule here: a new verb is one function in one of these files; both
-doors have it without another line.
+`verbs` has all of them by name: `queuectl <verb>` in a terminal, `%queue_<verb>` in a notebook
+(`%enqueue` for the first). The rules here: a new verb is one function in one of these files and
+its line in `VERBS`, and both doors have it; a verb's file, and Click with it, is loaded when the
+verb is first asked for, because loading all takes longer than any of them runs.
 """
 
-from queuectl_magics.commands.asking import list_, logs, show, status, timeline
-from queuectl_magics.commands.changing import cancel, config, dlq, prune, retry
-from queuectl_magics.commands.enqueueing import enqueue
-from queuectl_magics.commands.repairing import repair
-from queuectl_magics.commands.verb import Family
-from queuectl_magics.commands.working import pause, resume, run, wait, worker
+from __future__ import annotations
 
-verbs = Family(
-    "queuectl",
-    commands=[
-        enqueue,
-        run,
-        worker,
-        status,
-        list_,
-        show,
-        timeline,
-        logs,
-        wait,
-        cancel,
-        retry,
-        dlq,
-        config,
-        prune,
-        pause,
-        resume,
-        repair,
-    ],
-    help="A job queue that lives in a notebook and outlives it.",
-)
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+from typing import TYPE_CHECKING
 
-__all__ = ["verbs"]
+if TYPE_CHECKING:
+    import click
+
+# name → file and object, the most important first
+VERBS = {
+    "enqueue": "enqueueing.enqueue",
+    "run": "working.run",
+    "worker": "working.worker",
+    "status": "asking.status",
+    "list": "asking.list_",
+    "show": "asking.show",
+    "timeline": "asking.timeline",
+    "logs": "asking.logs",
+    "wait": "working.wait",
+    "cancel": "changing.cancel",
+    "retry": "changing.retry",
+    "dlq": "changing.dlq",
+    "config": "changing.config",
+    "prune": "changing.prune",
+    "pause": "working.pause",
+    "resume": "working.resume",
+    "repair": "repairing.repair",
+}
+
+
+class Verbs(Mapping[str, "click.Command"]):
+    """The verbs by name, each loaded when it is first asked for."""
+
+    def __getitem__(self, name: str) -> click.Command:
+        file, _, attribute = VERBS[name].partition(".")
+        command: click.Command = getattr(import_module(f"{__name__}.{file}"), attribute)
+        return command
+
+    def __contains__(self, name: object) -> bool:
+        return name in VERBS
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(VERBS)
+
+    def __len__(self) -> int:
+        return len(VERBS)
+
+
+verbs = Verbs()

@@ -6,19 +6,22 @@ hostile text; it is cleaned before it reaches a terminal unless the person asks 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
 
 from queuectl_magics.commands.verb import CONTEXT, Session, Verb, records_of
-from queuectl_magics.commands.watching import Watched, watch
 from queuectl_magics.errors import InvalidInputError
 from queuectl_magics.job import TERMINAL, State
-from queuectl_magics.jobqueue import Details, JobList, Live, Log
+from queuectl_magics.jobqueue import Details, JobList, Log
 from queuectl_magics.views import text, words
 from queuectl_magics.views.status import Status
-from queuectl_magics.views.timeline import Timeline
+
+if TYPE_CHECKING:
+    from queuectl_magics.commands.watching import Watched
+    from queuectl_magics.jobqueue.live import Live
+    from queuectl_magics.views.timeline import Timeline
 
 STATE_HELP = f"Only jobs in this state: {', '.join(State)}."
 
@@ -26,11 +29,9 @@ VARYING = ("elapsed", "created_at", "updated_at")
 
 
 def _text(found: Status | Live | Watched, session: Session) -> str:
-    if isinstance(found, Watched):
-        return ""
-    if isinstance(found, Live):
-        return found.text(width=session.width, colour=session.colour)
-    return text.status(found, width=session.width, colour=session.colour)
+    if isinstance(found, Status):
+        return text.status(found, width=session.width, colour=session.colour)
+    return found.text(width=session.width, colour=session.colour)
 
 
 def _as_json(found: Status | Live | Watched) -> dict[str, Any]:
@@ -59,7 +60,7 @@ def _as_json(found: Status | Live | Watched) -> dict[str, Any]:
 
 
 def _frame(found: Status | Live, session: Session) -> Any:
-    if isinstance(found, Live):
+    if not isinstance(found, Status):
         return found
     from queuectl_magics.views.frame import status_frame
 
@@ -100,7 +101,11 @@ def status(
         if state or failed or ids:
             msg = "--live shows all jobs: leave out the states and ids, and filter in the table"
             raise InvalidInputError(msg)
-        return watch(session) if session.foreground else session.queue.live()
+        if not session.foreground:
+            return session.queue.live()
+        from queuectl_magics.commands.watching import watch
+
+        return watch(session)
     found = session.queue.status(state, refs=ids)
     if failed:
         bad = (State.FAILED, State.DEAD)

@@ -68,7 +68,7 @@ def _stopping_on_signals(session: Session, worker: Worker) -> Iterator[None]:
     """
 
     def stop(_number: int, _frame: Any) -> None:
-        if worker.stopping is Stopping.NO:
+        if not worker.is_stopping:
             worker.stop(Stopping.AFTER_CURRENT)
             session.say("Stopping after the current jobs (once more: stop now) …")
         else:
@@ -79,8 +79,7 @@ def _stopping_on_signals(session: Session, worker: Worker) -> Iterator[None]:
         yield
     finally:
         for number, handler in before.items():
-            asked = worker.stopping is not Stopping.NO
-            signal.signal(number, signal.SIG_IGN if asked else handler)
+            signal.signal(number, signal.SIG_IGN if worker.is_stopping else handler)
 
 
 def _work(session: Session, worker: Worker) -> None:
@@ -153,7 +152,7 @@ def run(session: Session, count: int | None) -> JobList:
         look([])
         mine = queue.new_worker(count=count, on_change=look, drain=True)
         _work(session, mine)
-        stopped = mine.stopping is not Stopping.NO
+        stopped = mine.is_stopping
     else:
         queue.worker(count)
     left = [id for id in waiting if queue.has(id)]

@@ -7,7 +7,6 @@ these two classes hold no truth of their own; the store does.
 
 from queuectl_magics.jobqueue.job import Job
 from queuectl_magics.jobqueue.jobqueue import JobQueue
-from queuectl_magics.jobqueue.live import Live
 from queuectl_magics.jobqueue.shown import Details, JobList, Log, WorkerList
 
-__all__ = ["Details", "Job", "JobList", "JobQueue", "Live", "Log", "WorkerList"]
+__all__ = ["Details", "Job", "JobList", "JobQueue", "Log", "WorkerList"]

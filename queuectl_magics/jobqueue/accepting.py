@@ -19,8 +19,9 @@ from queuectl_magics import codec, lifecycle, validation
 from queuectl_magics.errors import InvalidInputError, RefusedError
 from queuectl_magics.events import Enqueued
 from queuectl_magics.job import TERMINAL, JobRecord, JobSpec, State
-from queuectl_magics.settings import Config, current_folder, parse_duration_s, parse_size_bytes
+from queuectl_magics.settings import Config, parse_duration_s, parse_size_bytes
 from queuectl_magics.table import Table
+from queuectl_magics.variables import current_folder
 
 Wanted = str | Mapping[str, Any] | JobSpec
 """What may be enqueued: a command, a dict of the fields of `JobSpec`, or a `JobSpec`."""

@@ -23,7 +23,7 @@ from queuectl_magics.errors import (
 )
 from queuectl_magics.job import TERMINAL, WAITING, JobRecord, State
 from queuectl_magics.store import archive
-from queuectl_magics.views import markup, text, words
+from queuectl_magics.views import text, words
 
 if TYPE_CHECKING:
     from queuectl_magics.jobqueue.jobqueue import JobQueue
@@ -272,6 +272,8 @@ class Job:
 
     def _repr_html_(self) -> str:
         """Return the one line of the job, for a notebook."""
+        from queuectl_magics.views import markup
+
         return markup.line_html(
             self.record, clock.utc_now(), self._tail(), plain=self._queue.plain
         )

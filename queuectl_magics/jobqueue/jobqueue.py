@@ -12,10 +12,9 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 from signal import SIGTERM
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
-from queuectl_magics import environment, lifecycle, presence, settings, validation
-from queuectl_magics.engines.local import LocalEngine, local_engine
+from queuectl_magics import environment, lifecycle, presence, settings, validation, variables
 from queuectl_magics.errors import RefusedError
 from queuectl_magics.events import JobEvent
 from queuectl_magics.job import JobRecord, State
@@ -31,7 +30,10 @@ from queuectl_magics.store import archive
 from queuectl_magics.store.compaction import tidy_if_cheap
 from queuectl_magics.table import Table
 from queuectl_magics.views.words import NO_WORKER
-from queuectl_magics.worker import Stopping, Worker, end_abandoned
+
+if TYPE_CHECKING:
+    from queuectl_magics.engines.local import LocalEngine
+    from queuectl_magics.worker import Worker
 
 
 class JobQueue(Looking):
@@ -66,7 +68,7 @@ class JobQueue(Looking):
         plain: bool | None = None,
     ) -> None:
         super().__init__(
-            settings.find_home(home), plain=settings.plain() if plain is None else plain
+            variables.find_home(home), plain=variables.plain() if plain is None else plain
         )
         self._python = python
         self._worker: Worker | None = None
@@ -191,6 +193,8 @@ class JobQueue(Looking):
         for job in jobs:
             record = job.record
             if record.stopping and not presence.is_alive(self.store.paths.workers, record.worker):
+                from queuectl_magics.worker import end_abandoned
+
                 end_abandoned(self.store, self.engine(), record)
         return jobs
 
@@ -303,6 +307,8 @@ class JobQueue(Looking):
 
     def engine(self) -> LocalEngine:
         """Return the engine that runs the commands of this queue."""
+        from queuectl_magics.engines.local import local_engine
+
         return local_engine(self.store)
 
     def new_worker(
@@ -314,6 +320,7 @@ class JobQueue(Looking):
         drain: bool = False,
     ) -> Worker:
         """Return a worker that has not been started; `count` None follows the setting."""
+        from queuectl_magics.worker import Worker
 
         def slots() -> int:
             return (count() if callable(count) else count) or self.config.count
@@ -344,7 +351,7 @@ class JobQueue(Looking):
         with self._starting:
             self._count = count or self._count
             mine = self._worker
-            if mine is None or not mine.is_alive() or mine.stopping is not Stopping.NO:
+            if mine is None or not mine.is_alive() or mine.is_stopping:
                 mine = self._worker = self.new_worker(count=lambda: self._count, kind=kind)
                 mine.start()
             elif count is not None:
@@ -376,6 +383,8 @@ class JobQueue(Looking):
     def close(self, timeout_s: float = 1.0) -> None:
         """Stop the worker of this process, leaving its jobs running, and close the files."""
         if self._worker is not None and self._worker.is_alive():
+            from queuectl_magics.worker import Stopping
+
             self._worker.stop(Stopping.LEAVE)
             if not self._worker.join(timeout_s):
                 return  # it is waiting for the lock: let it keep its files

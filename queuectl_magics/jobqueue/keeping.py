@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from queuectl_magics import environment, output, recorder
+from queuectl_magics import environment, output
 from queuectl_magics.errors import InvalidInputError, RefusedError, UnknownJobError
 from queuectl_magics.job import JobRecord, JobSpec
 from queuectl_magics.jobqueue.finding import find, find_all
@@ -107,6 +107,8 @@ def remove_traces(store: Store, jobs: Sequence[JobRecord]) -> None:
 
 
 def _remove(store: Store, job: JobRecord) -> None:
+    from queuectl_magics import recorder
+
     for attempt in range(1, job.attempt + 1):
         run = recorder.run_path(store.paths.run, job.id, attempt)
         output.log_path(store.paths.logs, job.id, attempt).unlink(missing_ok=True)

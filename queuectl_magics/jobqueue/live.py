@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -123,7 +122,7 @@ class Live:
 
     def __init__(self, queue: JobQueue) -> None:
         self._queue = queue
-        self._display_id = f"queuectl-{secrets.token_hex(6)}"
+        self._display_id = f"queuectl-{os.urandom(6).hex()}"
         self._shown: object = None
         self._refreshed_at_s = 0.0
         self._publish: Callable[..., Any] | None = None

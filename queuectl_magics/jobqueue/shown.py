@@ -16,7 +16,7 @@ from queuectl_magics.jobqueue.job import Job
 from queuectl_magics.jobqueue.jobqueue import JobQueue
 from queuectl_magics.presence import WorkerInfo
 from queuectl_magics.store import archive
-from queuectl_magics.views import markup, text, workers
+from queuectl_magics.views import text, workers
 from queuectl_magics.views.status import Status
 
 # What `show` tells of a job that is the same in each run, whatever the machine.
@@ -47,6 +47,8 @@ class JobList(list[Job]):
     def _repr_html_(self) -> str | None:
         if self._plain:
             return None
+        from queuectl_magics.views import markup
+
         return markup.jobs_html(self.records, clock.utc_now())
 
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:  # noqa: FBT001 - IPython's form
@@ -69,7 +71,11 @@ class Details:
         return "\n".join(f"{key}: {told}" for key, told in facts if key in PLAIN_FACTS)
 
     def _repr_html_(self) -> str | None:
-        return None if self._plain else markup.show_html(self.record, self.status)
+        if self._plain:
+            return None
+        from queuectl_magics.views import markup
+
+        return markup.show_html(self.record, self.status)
 
     def __repr__(self) -> str:
         return self.text()

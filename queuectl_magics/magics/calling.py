@@ -32,12 +32,12 @@ from queuectl_magics.magics.bar import Bar
 from queuectl_magics.magics.expansion import expand
 from queuectl_magics.magics.grammar import split_options, split_words
 from queuectl_magics.magics.hiding import expand_hiding
+from queuectl_magics.magics.names import LINE_MAGICS, PREFIX
 from queuectl_magics.views.words import one_line
 
 if TYPE_CHECKING:
     from queuectl_magics.magics.door import QueueMagics
 
-PREFIX = "queue_"
 SHELLS = frozenset({"sh", "bash", "dash", "ksh", "zsh"})
 STOPPED = "stopped waiting; the jobs go on"
 
@@ -88,6 +88,12 @@ class Call(Session):
         self._door.may_start_worker = wanted
 
     # --- the three kinds of magic ---------------------------------------------------------------
+
+    def magic(self, name: str, line: str, cell: str | None) -> Any:
+        """Call the magic *name*, with the cell below its line if it is one of `%%`."""
+        if cell is not None:
+            return self.script(line, cell)
+        return self.enqueue(line) if name == "enqueue" else self.line(command_of(name), line)
 
     def line(self, command: click.Command, line: str) -> Any:
         """Call a verb with the words of *line*; None if it ends with `;`."""
@@ -281,11 +287,11 @@ JOB = _in_notebook(
 )
 JOB.callback = _enqueue_script
 
-LINE_MAGICS: dict[str, click.Command] = {
-    "enqueue" if verb is enqueue else PREFIX + name: ENQUEUE if verb is enqueue else verb
-    for name, verb in verbs.commands.items()
-}
-CELL_MAGICS: dict[str, click.Command] = {"job": JOB}
+
+def command_of(magic: str) -> click.Command:
+    """Return the command that *magic* calls: the verb, or what a notebook has in its place."""
+    special = {"enqueue": ENQUEUE, "job": JOB}
+    return special.get(magic) or verbs[LINE_MAGICS[magic]]
 
 
 def name_of(command: click.Command) -> str:

@@ -1,6 +1,6 @@
 """The magics of one shell: registered, configured, and taken away again.
 
-`%config QueueMagics` lists the notebook's own settings. Each magic is a `Call` of its verb. The
+`%config QueueMagics` lists the notebook's own variables. Each magic is a `Call` of its verb. The
 rule here: what `open` gives to the shell, `close` takes away, whatever happened in between; jobs
 that run then go on, for the next worker to adopt.
 """
@@ -9,38 +9,29 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 from weakref import WeakValueDictionary
 
-import click
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.core.magic import MAGIC_NO_VAR_EXPAND_ATTR
 from traitlets import Bool, TraitError, Unicode, observe, validate
 from traitlets.config import Config, Configurable
 
-from queuectl_magics import settings
+from queuectl_magics import variables
 from queuectl_magics.errors import HomeError, QueuectlError
-from queuectl_magics.job import JobRecord, State
-from queuectl_magics.jobqueue import JobQueue
-from queuectl_magics.magics.calling import (
-    CELL_MAGICS,
-    ENQUEUE,
-    LINE_MAGICS,
-    Call,
-    help_of,
-    one_red_line,
-)
 from queuectl_magics.magics.completion import Completion
-from queuectl_magics.magics.lines import Lines
-from queuectl_magics.views import text
-from queuectl_magics.views.words import one_line
+from queuectl_magics.magics.names import CELL_MAGICS, LINE_MAGICS
+
+if TYPE_CHECKING:
+    from queuectl_magics.job import JobRecord
+    from queuectl_magics.jobqueue import Job, JobQueue
+    from queuectl_magics.magics.lines import Lines
 
 ADOPT_S = 2.0
-UNFINISHED = (State.PENDING, State.FAILED, State.PROCESSING)
-
-Magic = Callable[..., Any]
+JOB = "queuectl_magics.jobqueue.job.Job"
 
 # The queues of this process that a variable still refers to: after %reload_ext a job that was kept
 # and a new one are in the same queue.
@@ -48,7 +39,7 @@ _still_used: WeakValueDictionary[Path, JobQueue] = WeakValueDictionary()
 
 
 class QueueMagics(Configurable):
-    """The magics of one shell; its traits are the notebook's own settings."""
+    """The magics of one shell; its traits are the notebook's own variables."""
 
     home = Unicode(
         help="The queue's directory; empty: $QUEUECTL_HOME, or .queuectl where we stood at first."
@@ -64,16 +55,24 @@ class QueueMagics(Configurable):
         super().__init__()
         self.shell = shell
         self.may_start_worker = True
-        self.lines = Lines(shell, is_plain=lambda: self.is_plain)
         self._stood_in = _where_we_stand()
         self._queues: dict[Path, JobQueue] = {}
         self._completion = Completion(self)
         self._magics: dict[tuple[str, str], Magic] = {}
 
+    @cached_property
+    def lines(self) -> Lines:
+        """The jobs that are shown as lines; there from the first call of a magic on."""
+        from queuectl_magics.magics.lines import Lines
+
+        lines = Lines(self.shell, is_plain=lambda: self.is_plain)
+        lines.open()
+        return lines
+
     @property
     def is_plain(self) -> bool:
         """Whether nothing that varies may be shown."""
-        return self.plain or settings.plain()
+        return self.plain or variables.plain()
 
     @property
     def _configurables(self) -> list[Configurable]:
@@ -90,7 +89,7 @@ class QueueMagics(Configurable):
     def _check_home(self, proposal: Any) -> str:
         home = str(proposal["value"])
         try:
-            settings.find_home(home or None)
+            variables.find_home(home or None)
         except QueuectlError as error:
             raise TraitError(str(error)) from None
         return home
@@ -103,8 +102,8 @@ class QueueMagics(Configurable):
     @property
     def home_path(self) -> Path:
         """The home of this notebook's queue, whether that can be opened or not."""
-        named = self.home or os.environ.get(settings.HOME_VARIABLE) or settings.HOME_DEFAULT
-        return settings.find_home(named if named[:1] == "~" else Path(self._stood_in, named))
+        named = self.home or os.environ.get(variables.HOME_VARIABLE) or variables.HOME_DEFAULT
+        return variables.find_home(named if named[:1] == "~" else Path(self._stood_in, named))
 
     @property
     def queue(self) -> JobQueue:
@@ -114,6 +113,8 @@ class QueueMagics(Configurable):
         """
         home = self.home_path
         if home not in self._queues:
+            from queuectl_magics.jobqueue import JobQueue
+
             self._queues[home] = _still_used.get(home) or JobQueue(home, python=sys.executable)
             _still_used[home] = self._queues[home]
         queue = self._queues[home]
@@ -147,11 +148,12 @@ class QueueMagics(Configurable):
         """Register everything, and go on with what waits in a queue that is there already."""
         self._configurables.append(self)
         self._configure()
-        for name, command in LINE_MAGICS.items():
-            self._register("line", name, command)
-        for name, command in CELL_MAGICS.items():
-            self._register("cell", name, command)
-        self.lines.open()
+        for name in LINE_MAGICS:
+            self._register("line", name)
+        for name in CELL_MAGICS:
+            self._register("cell", name)
+        if hasattr(self.shell, "kernel"):  # a terminal cannot replace what it has shown
+            self._formatter.for_type_by_name(*JOB.rsplit(".", 1), self._show)
         self._completion.open()
         self._resume()
 
@@ -166,8 +168,10 @@ class QueueMagics(Configurable):
     def _resume(self) -> None:
         try:
             if (self.home_path / "journal.jsonl").exists():
+                from queuectl_magics.job import TERMINAL
+
                 with self.queue.store.reading() as table:
-                    has_work = any(table.counts[state] for state in UNFINISHED)
+                    has_work = len(table.jobs) > sum(table.counts[state] for state in TERMINAL)
                 if has_work:
                     strays = self.queue.strays()
                     self.start_worker()
@@ -181,30 +185,35 @@ class QueueMagics(Configurable):
         if not strays or worker is None or self.is_plain:
             return
         if worker.has_looked.wait(ADOPT_S):
+            from queuectl_magics.views import text
+
             print(text.while_away(self.queue.job(job.id).record for job in strays))  # noqa: T201 - in the cell of %load_ext
 
-    def _register(self, kind: str, name: str, command: click.Command) -> None:
-        shown = f"%%{name}" if kind == "cell" else f"%{name}"
-
-        def magic(line: str, cell: str = "", local_ns: dict[str, object] | None = None) -> Any:
-            names = self.shell.user_ns
-            if local_ns is not None and local_ns is not names:
-                names = {**names, **local_ns}
-            call = Call(self, names)
-            with one_red_line(shown):
-                try:
-                    if kind == "cell":
-                        return call.script(line, cell)
-                    return call.enqueue(line) if command is ENQUEUE else call.line(command, line)
-                except HomeError:
-                    self._forget_queue()
-                    raise
-
-        magic.__doc__ = help_of(command)
-        magic.__name__ = magic.__qualname__ = name
-        vars(magic).update({MAGIC_NO_VAR_EXPAND_ATTR: True, "needs_local_scope": True})
+    def _register(self, kind: str, name: str) -> None:
+        magic = self._magics[kind, name] = Magic(self, kind, name)
         self.shell.magics_manager.magics[kind][name] = magic
-        self._magics[kind, name] = magic
+
+    def call(self, name: str, names: Mapping[str, object], line: str, cell: str | None) -> Any:
+        """Call a magic; what goes wrong is one red line."""
+        from queuectl_magics.magics.calling import Call, one_red_line
+
+        call = Call(self, names)
+        with one_red_line(f"%{name}" if cell is None else f"%%{name}"):
+            try:
+                return call.magic(name, line, cell)
+            except HomeError:
+                self._forget_queue()
+                raise
+
+    @property
+    def _formatter(self) -> Any:
+        """What decides how the value of a cell is shown."""
+        display = self.shell.display_formatter
+        assert display is not None
+        return display.ipython_display_formatter
+
+    def _show(self, job: Job) -> None:
+        self.lines.show(job)
 
     def close(self) -> None:
         """Take everything away; what runs goes on, for the next worker to adopt."""
@@ -213,12 +222,45 @@ class QueueMagics(Configurable):
             if registered.get(name) is magic:
                 del registered[name]
         self._completion.close()
-        self.lines.close()
+        self._formatter.pop(JOB, None)
+        if "lines" in vars(self):
+            self.lines.close()
         if self in self._configurables:
             self._configurables.remove(self)
         for queue in self._queues.values():
             _close(queue)
         self._queues.clear()
+
+
+class Magic:
+    """One magic, as IPython wants it: called with a line and, for `%%`, the cell below it."""
+
+    needs_local_scope = True
+
+    def __init__(self, door: QueueMagics, kind: str, name: str) -> None:
+        self._door = door
+        self._kind = kind
+        self.__name__ = self.__qualname__ = name
+
+    def __call__(
+        self, line: str, cell: str = "", local_ns: dict[str, object] | None = None
+    ) -> Any:
+        """Call the verb; *local_ns* has the variables of a function that the magic stands in."""
+        names = self._door.shell.user_ns
+        if local_ns is not None and local_ns is not names:
+            names = {**names, **local_ns}
+        below = cell if self._kind == "cell" else None
+        return self._door.call(self.__name__, names, line, below)
+
+    @property
+    def __doc__(self) -> str:  # type: ignore[override]
+        """What `name?` shows; it takes the verb's file to know it."""
+        from queuectl_magics.magics.calling import command_of, help_of
+
+        return help_of(command_of(self.__name__))
+
+
+setattr(Magic, MAGIC_NO_VAR_EXPAND_ATTR, True)
 
 
 def _where_we_stand() -> str:
@@ -236,4 +278,6 @@ def _close(queue: JobQueue) -> None:
 
 
 def _say(error: Exception) -> None:
+    from queuectl_magics.views.words import one_line
+
     print(f"queuectl_magics: {one_line(str(error))}")  # noqa: T201 - in the cell of %load_ext

@@ -8,8 +8,8 @@ is refused.
 
 from __future__ import annotations
 
+import os
 import re
-import secrets
 import shlex
 from collections.abc import Mapping
 
@@ -44,7 +44,7 @@ def expand_hiding(text: str, names: Mapping[str, object]) -> tuple[str, dict[str
             raise InvalidInputError(msg)
         variable = _NAME.format(number=len(hidden) + 1)
         hidden[variable] = value
-        word = f"q{secrets.token_hex(8)}"
+        word = f"q{os.urandom(8).hex()}"
         marks[word] = variable
         return "{" + word + "}"
 

@@ -11,12 +11,11 @@ apply it; and the thread prints nothing and reads a log only when that has grown
 from __future__ import annotations
 
 import contextvars
-import secrets
+import os
 import threading
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from IPython.core.interactiveshell import InteractiveShell
 
@@ -143,25 +142,16 @@ class Lines:
         """Whether the front end replaces what was shown; a terminal does not."""
         return hasattr(self._shell, "kernel")
 
-    @property
-    def _formatter(self) -> Any:
-        """What decides how the value of a cell is shown."""
-        display = self._shell.display_formatter
-        assert display is not None
-        return display.ipython_display_formatter
-
     def open(self) -> None:
-        """Show jobs as lines from now on."""
+        """Follow the cells from now on."""
         if self.can_update:
-            self._formatter.for_type(Job, self._show)
             self._shell.events.register("pre_run_cell", self._note_cell)
             self._shell.events.register("post_run_cell", self._end_cell)
 
     def close(self) -> None:
-        """Leave every line as it is and show jobs as any other object."""
+        """Leave every line as it is."""
         self._closing.set()
         if self.can_update:
-            self._formatter.pop(Job, None)
             self._shell.events.unregister("pre_run_cell", self._note_cell)
             self._shell.events.unregister("post_run_cell", self._end_cell)
         if self._thread is not None:
@@ -169,7 +159,7 @@ class Lines:
 
     # --- what is sent, and when -----------------------------------------------------------------
 
-    def _show(self, job: Job) -> None:
+    def show(self, job: Job) -> None:
         """Show *job* as the value of the cell that runs."""
         line = _Line(job, self.new_display_id())
         try:
@@ -234,4 +224,4 @@ class Lines:
     @staticmethod
     def new_display_id() -> str:
         """Return a display id that nothing else has."""
-        return f"queuectl-{secrets.token_hex(6)}"
+        return f"queuectl-{os.urandom(6).hex()}"

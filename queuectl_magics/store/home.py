@@ -12,7 +12,7 @@ import stat
 from pathlib import Path
 
 from queuectl_magics.errors import HomeError
-from queuectl_magics.settings import ALLOW_NETWORK_VARIABLE, HOME_VARIABLE
+from queuectl_magics.variables import ALLOW_NETWORK_VARIABLE, HOME_VARIABLE
 
 NETWORK_TYPES = ("nfs", "cifs", "smb", "fuse.sshfs", "9p", "virtiofs", "afs", "ceph", "lustre")
 OTHER = f"choose another with --home or {HOME_VARIABLE}"

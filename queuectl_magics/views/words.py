@@ -179,8 +179,9 @@ _TIMED = {State.PROCESSING: " ", State.COMPLETED: " in ", State.FAILED: " after 
 # --- text that is safe to show -------------------------------------------------------------------
 
 # No alternative can begin inside another: every class stops at the next control character, and
-# the repetitions are possessive, so that ten megabytes of hostile text take one pass.
-_CONTROL = re.compile(
+# the repetitions are possessive, so that ten megabytes of hostile text take one pass. `re`
+# compiles each of these at its first use: most texts need none of them.
+_CONTROL = (
     r"(?:\x1b\[|\x9b)[0-?]*+[ -/]*+[@-~]"  # CSI: colours, cursor, erase
     r"|(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])"  # OSC, DCS, SOS, PM, APC: title, clipboard, links
     r"[^\x00-\x07\x0e-\x1f\x80-\x9f]*+(?:\x07|\x1b\\|\x9c)"
@@ -192,8 +193,8 @@ _SGR = (
     r"(?:[34]8;5;\d{1,3}|[34]8;2;\d{1,3};\d{1,3};\d{1,3}|[34]8:[25][:\d]{1,20}"
     r"|0?[0-479]|2[1-79]|[34][0-79]|9[0-7]|10[0-7])?"
 )
-_COLOUR = re.compile(rf"\x1b\[{_SGR}(?:;{_SGR})*m")
-_UNSEEN = re.compile(
+_COLOUR = rf"\x1b\[{_SGR}(?:;{_SGR})*m"
+_UNSEEN = (
     # Unicode's format characters (Cf), line and paragraph separators, and surrogates ...
     "[\\xad\\u0600-\\u0605\\u061c\\u06dd\\u070f\\u0890\\u0891\\u08e2\\u180e\\u200b-\\u200f"
     "\\u2028-\\u202e\\u2060-\\u206f\\ufeff\\ufff9-\\ufffb\\U000110bd\\U000110cd"
@@ -207,7 +208,7 @@ SURROGATE_FIRST, SURROGATE_LAST, PLANE_END = 0xD800, 0xDFFF, 0x10000
 
 
 def _keep_colour(found: re.Match[str]) -> str:
-    return found[0] if _COLOUR.fullmatch(found[0]) else ""
+    return found[0] if re.fullmatch(_COLOUR, found[0]) else ""
 
 
 @cache
@@ -239,8 +240,8 @@ def clean(text: str, *, keep_colour: bool = False) -> str:
         if text.isprintable():
             return text
     else:
-        text = _UNSEEN.sub(_make_seen, text)
-    text = _CONTROL.sub(_keep_colour, text) if keep_colour else _CONTROL.sub("", text)
+        text = re.sub(_UNSEEN, _make_seen, text)
+    text = re.sub(_CONTROL, _keep_colour if keep_colour else "", text)
     if "\r" in text:
         text = "\n".join(line.rstrip("\r").rpartition("\r")[2] for line in text.split("\n"))
     return text + RESET if "\x1b" in text and not text.endswith(RESET) else text

@@ -10,7 +10,7 @@ pusher's thread sends rows.
 from __future__ import annotations
 
 import contextvars
-import secrets
+import os
 import threading
 import time
 from collections import OrderedDict
@@ -60,7 +60,7 @@ class LiveTable:
         self._wants_all = False
         self._known: set[str] = set()
         self._seq: int | None = None
-        self._epoch = secrets.token_hex(4)
+        self._epoch = os.urandom(4).hex()
         self._number = 0
         self._standing: Standing | None = None
         self._standing_at_s = 0.0
