@@ -20,6 +20,8 @@ from typing import Any, NamedTuple
 import pytest
 from hypothesis import HealthCheck, settings
 
+from processes import processes_with
+
 # A busy machine must not fail a test: how long an example takes says nothing about the product.
 settings.register_profile("house", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("house")
@@ -44,17 +46,6 @@ def until() -> Callable[..., Any]:
         return found
 
     return until
-
-
-def processes_with(*words: bytes) -> list[int]:
-    """Return the living processes that have one of *words* in their environment or arguments."""
-    found = []
-    for name in filter(str.isdecimal, os.listdir("/proc")):
-        with contextlib.suppress(OSError):
-            texts = [Path(f"/proc/{name}/{what}").read_bytes() for what in ("environ", "cmdline")]
-            if any(word in text.split(b"\0") for text in texts for word in words):
-                found.append(int(name))
-    return [pid for pid in found if pid != os.getpid()]
 
 
 @pytest.fixture

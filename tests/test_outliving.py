@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from evidence import command, evidence
+from processes import guards_of
 from queuectl_magics.job import State
 from queuectl_magics.jobqueue import JobQueue
 
@@ -19,23 +21,6 @@ WORKERS = 3
 SLOTS = 2
 SOAK_S = 12.0
 SEED = 20251104
-
-# What a job does is its own evidence. The lock tells if two attempts of it are ever alive at once:
-# descriptor 8 is inherited by `sleep`, as the run file is, so that what is left behind counts too.
-COMMAND = """
-exec 8>"lock.$QUEUECTL_JOB_ID"
-flock -n 8 || echo "$QUEUECTL_JOB_ID" >>overlaps
-echo "$QUEUECTL_JOB_ID" >>begun
-sleep {seconds:.3f}
-echo "$QUEUECTL_JOB_ID" >>ended
-echo "output of $QUEUECTL_JOB_ID"
-"""
-
-
-def evidence(work: Path, name: str) -> Counter:
-    """Return how often each job has left that evidence."""
-    path = work / name
-    return Counter(path.read_text().split()) if path.exists() else Counter()
 
 
 def soak(queue: JobQueue, terminal, work: Path, dice: random.Random) -> int:
@@ -48,7 +33,7 @@ def soak(queue: JobQueue, terminal, work: Path, dice: random.Random) -> int:
     end_at = time.monotonic() + SOAK_S
     while left or time.monotonic() < end_at:
         for _ in range(min(left, dice.randint(1, 4))):
-            queue.enqueue(COMMAND.format(seconds=dice.uniform(0, 0.4)), cwd=str(work))
+            queue.enqueue(command(dice.uniform(0, 0.4)), cwd=str(work))
             left -= 1
         time.sleep(dice.uniform(0, 0.4))
         number = dice.randrange(WORKERS)
@@ -98,25 +83,7 @@ def test_no_job_is_lost_repeated_or_stuck_while_workers_are_killed(
 # --- the guard goes when it is not needed --------------------------------------------------------
 
 
-def guard_of(home: Path) -> list[str]:
-    """Return the processes that guard that home."""
-    return [
-        path.parent.name
-        for path in Path("/proc").glob("[0-9]*/cmdline")
-        if is_guard(path, str(home))
-    ]
-
-
-def is_guard(path: Path, home: str) -> bool:
-    """Say whether that command line is a guard's."""
-    try:
-        words = path.read_bytes().decode().split("\0")
-    except OSError:
-        return False
-    return "queuectl_magics.guard" in words and home in words
-
-
-def has_opened_the_queue(pid: str) -> bool:
+def has_opened_the_queue(pid: int) -> bool:
     """Say whether that process has begun to look at a journal."""
     try:
         return any("journal.jsonl" in os.readlink(fd) for fd in Path(f"/proc/{pid}/fd").iterdir())
@@ -131,7 +98,7 @@ def guarded(own_home, terminal, tmp_path, until):
         line = "echo begun; until [ -e go ]; do sleep 0.02; done"
         job = queue.enqueue(line, cwd=str(tmp_path), timeout_s=600)
         worker = terminal.start("worker", "start")
-        until(lambda: any(has_opened_the_queue(pid) for pid in guard_of(own_home)))
+        until(lambda: any(has_opened_the_queue(pid) for pid in guards_of(own_home)))
         until(lambda: job.output)
         worker.kill()
         worker.wait()
@@ -144,14 +111,14 @@ def test_guard_leaves_when_the_queue_is_idle(guarded, own_home, tmp_path, until,
     terminal.run("run")
 
     assert State.COMPLETED is guarded.state
-    until(lambda: not guard_of(own_home))
+    until(lambda: not guards_of(own_home))
 
 
 def test_guard_leaves_when_nothing_runs_any_more(guarded, own_home, tmp_path, until):
     """A job that has ended needs no guard, though no worker may come for weeks to settle it."""
     (tmp_path / "go").touch()
 
-    until(lambda: not guard_of(own_home))
+    until(lambda: not guards_of(own_home))
 
 
 def test_guard_leaves_when_its_home_is_deleted(guarded, own_home, tmp_path, until):
@@ -159,4 +126,4 @@ def test_guard_leaves_when_its_home_is_deleted(guarded, own_home, tmp_path, unti
     (tmp_path / "go").touch()
     shutil.rmtree(own_home)
 
-    until(lambda: not guard_of(own_home), 5)
+    until(lambda: not guards_of(own_home), 5)

@@ -17,28 +17,14 @@ import time
 from collections import Counter
 from pathlib import Path
 
+from evidence import command, evidence
+from processes import guards_of
 from queuectl_magics.job import State
 from queuectl_magics.jobqueue import JobQueue
 
 SOAK_S = float(os.environ.get("QUEUECTL_SOAK_S", "20"))
 SEED = int(os.environ.get("QUEUECTL_SOAK_SEED", "20261124"))
 JOBS_AHEAD = 12
-
-# Descriptor 8 is inherited by everything a job starts: a second attempt that is alive at the same
-# time cannot take it, and says so.
-COMMAND = """
-exec 8>"lock.$QUEUECTL_JOB_ID"
-flock -n 8 || echo "$QUEUECTL_JOB_ID" >>overlaps
-echo "$QUEUECTL_JOB_ID" >>begun
-sleep {seconds:.3f}
-echo "$QUEUECTL_JOB_ID" >>ended
-"""
-
-
-def evidence(work: Path, name: str) -> Counter[str]:
-    """Return how often each job has left that evidence."""
-    path = work / name
-    return Counter(path.read_text().split()) if path.exists() else Counter()
 
 
 class Soak:
@@ -85,8 +71,8 @@ class Soak:
 
     def enqueue_in_terminal(self) -> None:
         """Enqueue in another process, which may be killed before, while or after it does."""
-        command = COMMAND.format(seconds=self.dice.uniform(0, 0.3))
-        process = self.spawn("queuectl_magics", "enqueue", command, output=subprocess.PIPE)
+        line = command(self.dice.uniform(0, 0.3))
+        process = self.spawn("queuectl_magics", "enqueue", line, output=subprocess.PIPE)
         try:
             said, _ = process.communicate(timeout=self.dice.uniform(0.05, 0.8))
         except subprocess.TimeoutExpired:
@@ -97,19 +83,17 @@ class Soak:
 
     def kill_guard(self) -> None:
         """Kill the guard of this home, if there is one."""
-        for path in Path("/proc").glob("[0-9]*/cmdline"):
-            with contextlib.suppress(OSError):
-                words = path.read_bytes().decode(errors="replace").split("\0")
-                if "queuectl_magics.guard" in words and str(self.home) in words:
-                    os.kill(int(path.parent.name), signal.SIGKILL)
-                    self.killed["guard"] += 1
+        for pid in guards_of(self.home):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+                self.killed["guard"] += 1
 
     def step(self, queue: JobQueue) -> None:
         """Give it work, wait a moment, and kill something."""
         waiting = queue.status().counts[State.PENDING]
         for _ in range(max(0, JOBS_AHEAD - waiting)):
-            command = COMMAND.format(seconds=self.dice.uniform(0, 0.3))
-            self.told.add(queue.enqueue(command, cwd=str(self.work), timeout_s=120).id)
+            line = command(self.dice.uniform(0, 0.3))
+            self.told.add(queue.enqueue(line, cwd=str(self.work), timeout_s=120).id)
         time.sleep(self.dice.uniform(0, 0.7))
         victim = self.dice.choice([*self.crew, *self.crew, "guard", "terminal"])
         if victim == "guard":
