@@ -10,6 +10,7 @@ import resource
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -21,6 +22,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from processes import processes_with
+from queuectl_magics.store import Store
+from stores import MEMORY
 
 # A busy machine must not fail a test: how long an example takes says nothing about the product.
 settings.register_profile("house", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -31,6 +34,21 @@ settings.load_profile("house")
 def home(tmp_path: Path) -> Path:
     """The path of a queue home; nothing is there yet."""
     return tmp_path / ".queuectl"
+
+
+@pytest.fixture
+def memory() -> Iterator[Path]:
+    """A folder in memory, if the machine has such: what is synced there is quick."""
+    with tempfile.TemporaryDirectory(prefix="queuectl-", dir=MEMORY) as folder:
+        yield Path(folder)
+
+
+@pytest.fixture
+def opened(home: Path) -> Iterator[Store]:
+    """An open store."""
+    made = Store(home)
+    yield made
+    made.close()
 
 
 @pytest.fixture

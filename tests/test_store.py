@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 import threading
 from collections import Counter
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -15,84 +12,28 @@ import pytest
 
 from queuectl_magics import clock, lifecycle
 from queuectl_magics.errors import StoreBusyError
-from queuectl_magics.job import Exit, JobSpec
+from queuectl_magics.job import Exit
 from queuectl_magics.lifecycle import IllegalTransitionError
 from queuectl_magics.store import Store
 from queuectl_magics.store.compaction import compact, is_cheap, is_worthwhile, tidy_if_cheap
 from queuectl_magics.table import Table
-
-MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+from stores import (
+    Counted,
+    cancel,
+    crash_while_compacting,
+    enqueue,
+    lease,
+    prune,
+    read_anew,
+    reread,
+    settle,
+)
 
 
 @pytest.fixture
-def home() -> Iterator[Path]:
-    """A home in memory."""
-    folder = Path(tempfile.mkdtemp(dir=MEMORY, prefix="queuectl-store-"))
-    yield folder / "home"
-    shutil.rmtree(folder)
-
-
-@pytest.fixture
-def opened(home) -> Iterator[Store]:
-    """An open store."""
-    made = Store(home)
-    yield made
-    made.close()
-
-
-def enqueue(*ids: str):
-    """Return a decision that brings jobs into being."""
-    keys = {"max_retries": 3, "backoff_base": 2.0, "backoff_cap_s": 60.0}
-    return lambda _, now: [
-        lifecycle.enqueue(lifecycle.new_job(JobSpec(command="true"), id=id, now=now, **keys))
-        for id in ids
-    ]
-
-
-def lease(id: str):
-    """Return a decision that gives a job to a worker."""
-    return lambda table, now: [lifecycle.lease(table.jobs[id], worker="w", token="t", now=now)]
-
-
-def settle(id: str, code: int = 0):
-    """Return a decision that ends a job's attempt."""
-    return lambda table, now: [
-        lifecycle.settle(table.jobs[id], 1, Exit(code=code, finished_at=now))
-    ]
-
-
-def reread(home: Path) -> dict:
-    """Return the jobs as somebody sees them who reads all files anew."""
-    fresh = Store(home)
-    fresh.close()
-    return fresh.table.jobs
-
-
-class Counted:
-    """Counts the calls of functions of `os`, and the bytes that they moved."""
-
-    def __init__(self, patch: pytest.MonkeyPatch, *names: str) -> None:
-        self.calls: Counter[str] = Counter()
-        self.bytes: Counter[str] = Counter()
-        for name in names:
-            patch.setattr(os, name, self.counting(name, getattr(os, name)))
-
-    def counting(self, name, function):
-        """Return *function*, counted."""
-
-        def counted(*args, **keys):
-            self.calls[name] += 1
-            found = function(*args, **keys)
-            if name in ("write", "pread"):
-                self.bytes[name] += found if name == "write" else len(found)
-            return found
-
-        return counted
-
-    def clear(self) -> None:
-        """Start from nothing."""
-        self.calls.clear()
-        self.bytes.clear()
+def home(memory: Path) -> Path:
+    """The path of a home in memory."""
+    return memory / "home"
 
 
 # --- what it costs ------------------------------------------------------------------------------
@@ -454,18 +395,8 @@ def test_compaction_is_cheap_while_the_snapshot_is_small_and_worthwhile_when_out
 def test_number_of_a_pruned_job_is_not_given_again_after_a_crash_while_compacting(home, opened):
     """Between the two renames only the announcement knows which numbers were ever used."""
     opened.transact(enqueue("1", "2"))
-    opened.transact(lambda table, now: [lifecycle.cancel(table.jobs["2"], now=now)])
-    opened.transact(lambda table, now: [lifecycle.prune(table.jobs["2"], now=now)])
+    opened.transact(cancel("2"))
+    opened.transact(prune("2"))
+    crash_while_compacting(opened, "jobs-renamed")
 
-    def crash(point: str) -> None:
-        if point == "jobs-renamed":
-            raise KeyboardInterrupt
-
-    opened.at = crash
-    with pytest.raises(KeyboardInterrupt):
-        compact(opened)
-    other = Store(home)
-    next_number = other.table.next_number
-    other.close()
-
-    assert 3 == next_number
+    assert 3 == read_anew(home).next_number

@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import subprocess
 import sys
-import tempfile
 from collections import Counter
-from pathlib import Path
 
-from queuectl_magics import lifecycle
-from queuectl_magics.job import JobSpec
 from queuectl_magics.store import Store
+from stores import enqueue
 
-MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 PROCESSES, JOBS = 8, 10_000
 
 WORKER = """
@@ -48,22 +42,13 @@ print(json.dumps(leased), flush=True)
 """
 
 
-def test_every_job_is_leased_once_and_every_process_gets_some(capsys):
+def test_every_job_is_leased_once_and_every_process_gets_some(memory, capsys):
     """The lock is fair, nobody sees an old table, and no job is taken twice or left behind."""
-    folder = Path(tempfile.mkdtemp(dir=MEMORY, prefix="queuectl-claims-"))
-    made = Store(folder / "home", durability="none")
-    keys = {"max_retries": 3, "backoff_base": 2.0, "backoff_cap_s": 60.0}
-    made.transact(
-        lambda _, now: [
-            lifecycle.enqueue(
-                lifecycle.new_job(JobSpec(command="true"), id=f"{n}", now=now, **keys)
-            )
-            for n in range(JOBS)
-        ]
-    )
+    made = Store(memory / "home", durability="none")
+    made.transact(enqueue(*map(str, range(JOBS))))
     workers = [
         subprocess.Popen(
-            [sys.executable, "-c", WORKER, str(folder / "home"), f"worker{n}"],
+            [sys.executable, "-c", WORKER, str(memory / "home"), f"worker{n}"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -83,7 +68,6 @@ def test_every_job_is_leased_once_and_every_process_gets_some(capsys):
     made.catch_up()
     jobs = made.table.jobs.values()
     made.close()
-    shutil.rmtree(folder)
     with capsys.disabled():
         told = sorted(map(len, shares))
         sys.stdout.write(f"\n{JOBS} jobs, shares of {PROCESSES} processes: {told}\n")

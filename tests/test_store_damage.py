@@ -7,24 +7,20 @@ for a last line that was never acknowledged, the jobs before it and the cut-off 
 from __future__ import annotations
 
 import json
-import os
 import random
-import shutil
-import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
-from queuectl_magics import lifecycle
 from queuectl_magics.errors import StoreDamagedError
-from queuectl_magics.job import Exit, JobRecord, JobSpec
+from queuectl_magics.job import JobRecord
 from queuectl_magics.store import Store, store
 from queuectl_magics.store import home as homes
 from queuectl_magics.store.compaction import compact
+from stores import enqueue, lease, settle
 
-MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 HERE, ELSEWHERE = "b00t0001", "b00t0002"
 BOOTS = pytest.mark.parametrize("boot", [HERE, ELSEWHERE], ids=["same boot", "other boot"])
 GARBAGE = random.Random(7).randbytes(2000)
@@ -63,41 +59,18 @@ def one_start_of_the_machine(monkeypatch) -> None:
 
 
 @pytest.fixture
-def place() -> Iterator[Path]:
+def place(memory: Path) -> Path:
     """A home in memory."""
-    folder = Path(tempfile.mkdtemp(dir=MEMORY, prefix="queuectl-damage-"))
-    yield folder
-    shutil.rmtree(folder)
-
-
-def enqueue(*ids: str):
-    """Return a decision that brings jobs into being."""
-    keys = {"max_retries": 3, "backoff_base": 2.0, "backoff_cap_s": 60.0}
-    return lambda _, now: [
-        lifecycle.enqueue(lifecycle.new_job(JobSpec(command="é 'J*'"), id=id, now=now, **keys))
-        for id in ids
-    ]
-
-
-def lease(id: str):
-    """Return a decision that gives a job to a worker."""
-    return lambda table, now: [lifecycle.lease(table.jobs[id], worker="w", token="t", now=now)]
-
-
-def settle(id: str, code: int):
-    """Return a decision that ends a job's attempt."""
-    return lambda table, now: [
-        lifecycle.settle(table.jobs[id], 1, Exit(code=code, finished_at=now))
-    ]
+    return memory
 
 
 def small(home: Path, *, wait: bool = True) -> Small:
     """Make a small store: two jobs in the snapshot, four lines in the journal."""
     made = Store(home)
-    made.transact(enqueue("1", "2"))
+    made.transact(enqueue("1", "2", command="é 'J*'"))
     compact(made)
     held = {made.current.offset: dict(made.table.jobs)}
-    for decide in (lease("1"), settle("1", 0), lease("2"), settle("2", 1)):
+    for decide in (lease("1"), settle("1"), lease("2"), settle("2", 1)):
         made.transact(decide, wait=wait)
         held[made.current.offset] = dict(made.table.jobs)
     made.close()

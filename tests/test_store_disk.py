@@ -5,92 +5,21 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-import tempfile
 import threading
-from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from queuectl_magics import lifecycle
 from queuectl_magics.errors import HomeError, OutcomeUnknownError, StoreFullError
-from queuectl_magics.job import Exit, JobSpec
 from queuectl_magics.store import Store, reserve
 from queuectl_magics.store.compaction import compact, tidy_if_cheap
-
-MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-
-
-@pytest.fixture
-def home() -> Iterator[Path]:
-    """A home in memory."""
-    folder = Path(tempfile.mkdtemp(dir=MEMORY, prefix="queuectl-store-"))
-    yield folder / "home"
-    shutil.rmtree(folder)
+from stores import Counted, enqueue, lease, reread, settle
 
 
 @pytest.fixture
-def opened(home) -> Iterator[Store]:
-    """An open store."""
-    made = Store(home)
-    yield made
-    made.close()
-
-
-def enqueue(*ids: str):
-    """Return a decision that brings jobs into being."""
-    keys = {"max_retries": 3, "backoff_base": 2.0, "backoff_cap_s": 60.0}
-    return lambda _, now: [
-        lifecycle.enqueue(lifecycle.new_job(JobSpec(command="true"), id=id, now=now, **keys))
-        for id in ids
-    ]
-
-
-def lease(id: str):
-    """Return a decision that gives a job to a worker."""
-    return lambda table, now: [lifecycle.lease(table.jobs[id], worker="w", token="t", now=now)]
-
-
-def settle(id: str, code: int = 0):
-    """Return a decision that ends a job's attempt."""
-    return lambda table, now: [
-        lifecycle.settle(table.jobs[id], 1, Exit(code=code, finished_at=now))
-    ]
-
-
-def reread(home: Path) -> dict:
-    """Return the jobs as somebody sees them who reads all files anew."""
-    fresh = Store(home)
-    fresh.close()
-    return fresh.table.jobs
-
-
-class Counted:
-    """Counts the calls of functions of `os`, and the bytes that they moved."""
-
-    def __init__(self, patch: pytest.MonkeyPatch, *names: str) -> None:
-        self.calls: Counter[str] = Counter()
-        self.bytes: Counter[str] = Counter()
-        for name in names:
-            patch.setattr(os, name, self.counting(name, getattr(os, name)))
-
-    def counting(self, name, function):
-        """Return *function*, counted."""
-
-        def counted(*args, **keys):
-            self.calls[name] += 1
-            found = function(*args, **keys)
-            if name in ("write", "pread"):
-                self.bytes[name] += found if name == "write" else len(found)
-            return found
-
-        return counted
-
-    def clear(self) -> None:
-        """Start from nothing."""
-        self.calls.clear()
-        self.bytes.clear()
+def home(memory: Path) -> Path:
+    """The path of a home in memory."""
+    return memory / "home"
 
 
 class FullDisk:

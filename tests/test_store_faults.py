@@ -12,20 +12,17 @@ import errno
 import fcntl
 import os
 import shutil
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from queuectl_magics import lifecycle
 from queuectl_magics.errors import OutcomeUnknownError, QueuectlError, StoreFullError
-from queuectl_magics.job import Exit, JobSpec
 from queuectl_magics.store import Store, store
 from queuectl_magics.store.compaction import compact
+from stores import enqueue, lease, settle
 
-MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 CALLS = {
     os: "open stat fstat pread write ftruncate fdatasync fsync dup rename link unlink mkdir",
     fcntl: "flock",
@@ -34,14 +31,6 @@ CALLS = {
 
 class Killed(BaseException):
     """Ends everything as SIGKILL does; what is caught on the way may do nothing any more."""
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    """A folder in memory."""
-    made = Path(tempfile.mkdtemp(dir=MEMORY, prefix="queuectl-faults-"))
-    yield made
-    shutil.rmtree(made)
 
 
 class Faults:
@@ -79,24 +68,6 @@ class Faults:
         return perhaps
 
 
-def enqueue(id: str):
-    """Return a decision that brings a job into being."""
-    keys = {"max_retries": 3, "backoff_base": 2.0, "backoff_cap_s": 60.0}
-    return lambda _, now: [
-        lifecycle.enqueue(lifecycle.new_job(JobSpec(command="true"), id=id, now=now, **keys))
-    ]
-
-
-def lease(table, now):
-    """Give the first job to a worker."""
-    return [lifecycle.lease(table.jobs["1"], worker="w", token="t", now=now)]
-
-
-def settle(table, now):
-    """End the first job's attempt."""
-    return [lifecycle.settle(table.jobs["1"], 1, Exit(code=0, finished_at=now))]
-
-
 def prepared(home: Path) -> None:
     """Make a home with one job, a torn tail, and a boot that is over."""
     with pytest.MonkeyPatch.context() as patch:
@@ -114,9 +85,9 @@ def day(home: Path, acknowledged: dict[str, str], opened: list[Store]) -> None:
     opened.append(made)
     made.transact(enqueue("2"))
     acknowledged["2"] = "pending"
-    made.transact(lease)
+    made.transact(lease("1"))
     acknowledged["1"] = "processing"
-    made.transact(settle, vital=True)
+    made.transact(settle("1"), vital=True)
     acknowledged["1"] = "completed"
     compact(made)
     made.transact(enqueue("3"))
@@ -181,21 +152,21 @@ def one_fault(home: Path, at: int, failure: BaseException, *, done: bool) -> boo
     ],
     ids=["EIO", "ENOSPC", "EMFILE", "Ctrl-C", "Ctrl-C after", "kill", "kill after"],
 )
-def test_any_system_call_may_fail_once(folder, failure, done):
+def test_any_system_call_may_fail_once(memory, failure, done):
     """Nothing acknowledged is lost, and nobody has to start again who was not told to."""
     at = 0
-    while one_fault(folder / f"{at}", at, failure, done=done):
-        shutil.rmtree(folder / f"{at}")
+    while one_fault(memory / f"{at}", at, failure, done=done):
+        shutil.rmtree(memory / f"{at}")
         at += 1
 
     assert at > 90
 
 
-def test_day_without_faults_is_acknowledged_as_a_whole(folder):
+def test_day_without_faults_is_acknowledged_as_a_whole(memory):
     """Otherwise the test above would prove nothing."""
-    prepared(folder / "home")
+    prepared(memory / "home")
     acknowledged, opened = {}, []
-    day(folder / "home", acknowledged, opened)
+    day(memory / "home", acknowledged, opened)
     opened[0].close()
 
     assert {"1": "completed", "2": "pending", "3": "pending"} == acknowledged

@@ -12,15 +12,15 @@ from types import SimpleNamespace
 
 import pytest
 
-from queuectl_magics import codec, lifecycle
+from queuectl_magics import codec
 from queuectl_magics.codec import FORMAT, Opened
 from queuectl_magics.errors import HomeError, StoreDamagedError, StoreFullError
-from queuectl_magics.job import JobSpec
 from queuectl_magics.journal import frame
 from queuectl_magics.store import Store, opening
 from queuectl_magics.store import home as homes
 from queuectl_magics.store.compaction import compact
 from queuectl_magics.store.home import filesystem_type
+from stores import enqueue
 
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
 CLASSIC = [
@@ -45,15 +45,6 @@ server:/export /mnt/nfs nfs4 rw,addr=10.0.0.1 0 0
 tmpfs /over tmpfs rw 0 0
 user@server:/ /over fuse.sshfs rw 0 0
 """
-
-
-def enqueue(*ids: str):
-    """Return a decision that brings jobs into being."""
-    keys = {"max_retries": 3, "backoff_base": 2.0, "backoff_cap_s": 60.0}
-    return lambda _, now: [
-        lifecycle.enqueue(lifecycle.new_job(JobSpec(command="true"), id=id, now=now, **keys))
-        for id in ids
-    ]
 
 
 def closed(home: Path, *ids: str) -> Store:

@@ -20,25 +20,14 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+import stores
 from queuectl_magics import lifecycle
 from queuectl_magics.errors import StoreFullError
-from queuectl_magics.job import Exit, JobSpec
+from queuectl_magics.job import Exit
 from queuectl_magics.store import Store
 from queuectl_magics.store.compaction import compact
 
-MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 STATES = ["pending", "processing", "completed", "failed", "dead", "cancelled"]
-POINTS = [
-    "snapshot-written",
-    "announced",
-    "journal-written",
-    "previous-kept",
-    "jobs-renamed",
-    "jobs-durable",
-    "journal-renamed",
-    "journal-durable",
-]
-
 settings.register_profile("quick", max_examples=150, stateful_step_count=30)
 settings.register_profile("soak", max_examples=20_000, stateful_step_count=60)
 PROFILE = settings.get_profile(
@@ -47,19 +36,6 @@ PROFILE = settings.get_profile(
 
 handles = st.sampled_from("ab")
 places = st.integers(0, 99)
-
-
-def new_job(id: str, now, **spec):
-    """Return the event that brings a job into being; three failures and it is dead."""
-    record = lifecycle.new_job(
-        JobSpec(command=f"echo {id}", **spec),
-        id=id,
-        now=now,
-        max_retries=3,
-        backoff_base=0.0,
-        backoff_cap_s=0.0,
-    )
-    return lifecycle.enqueue(record)
 
 
 class Killed(BaseException):
@@ -71,7 +47,7 @@ class AnyStore(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.home = Path(tempfile.mkdtemp(dir=MEMORY, prefix="queuectl-machine-"))
+        self.home = Path(tempfile.mkdtemp(dir=stores.MEMORY, prefix="queuectl-machine-"))
         self.model: dict[str, list] = {}
         self.last_number = 0
         self.stores = {name: Store(self.home, durability="none") for name in "ab"}
@@ -91,7 +67,8 @@ class AnyStore(RuleBasedStateMachine):
         """Return a decision that enqueues *count* jobs under the next numbers."""
 
         def decide(table, now):
-            return [new_job(str(table.next_number + i), now) for i in range(count)]
+            ids = [str(table.next_number + i) for i in range(count)]
+            return stores.enqueue(*ids, command="echo {id}", backoff_base=0.0)(table, now)
 
         return decide
 
@@ -273,7 +250,7 @@ class AnyStore(RuleBasedStateMachine):
         assert stored == [id for id in store.table.jobs if id not in self.model]
         self.entered(stored)
 
-    @rule(name=handles, point=st.sampled_from(POINTS))
+    @rule(name=handles, point=st.sampled_from(stores.POINTS_OF_COMPACTION))
     def killed_while_compacting(self, name, point):
         """A process dies at a named point of a compaction: nobody notices."""
         store = self.stores[name]

@@ -20,7 +20,6 @@ import os
 import random
 import shutil
 import sys
-import tempfile
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -30,10 +29,11 @@ from pathlib import Path
 
 import pytest
 
+import stores
 from queuectl_magics import clock, codec, environment, journal, lifecycle
 from queuectl_magics.errors import QueuectlError, StoreDamagedError, StoreFullError
 from queuectl_magics.events import Event
-from queuectl_magics.job import Exit, JobRecord, JobSpec, State
+from queuectl_magics.job import Exit, JobRecord, State
 from queuectl_magics.store import Store, archive, compaction, opening, repair
 from queuectl_magics.store import home as home_module
 from queuectl_magics.store import store as store_module
@@ -605,11 +605,9 @@ def booted(boot: str) -> Iterator[None]:
 
 
 @pytest.fixture
-def lab() -> Iterator[Path]:
+def lab(memory: Path) -> Path:
     """A folder in memory, if there is one."""
-    within = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-    with tempfile.TemporaryDirectory(prefix="queuectl-powercut-", dir=within) as folder:
-        yield Path(folder)
+    return memory
 
 
 # --- the stories --------------------------------------------------------------------------------
@@ -617,44 +615,7 @@ def lab() -> Iterator[Path]:
 
 def enqueue(store: Store, *ids: str, wait: bool = True, env_ref: str | None = None) -> None:
     """Accept a job for each of *ids*."""
-
-    def decide(_table: Table, now: datetime) -> Iterator[Event]:
-        for id in ids:
-            job = lifecycle.new_job(
-                JobSpec(command=f"echo {id}"),
-                id=id,
-                now=now,
-                max_retries=3,
-                backoff_base=2.0,
-                backoff_cap_s=3600.0,
-                env_ref=env_ref,
-            )
-            yield lifecycle.enqueue(job)
-
-    store.transact(decide, wait=wait)
-
-
-def lease(store: Store, id: str) -> None:
-    """Begin the next attempt of a job."""
-    store.transact(
-        lambda table, now: [lifecycle.lease(table.jobs[id], worker="w", token="t", now=now)]
-    )
-
-
-def settle(store: Store, id: str, code: int = 0) -> None:
-    """End the attempt of a job."""
-    store.transact(
-        lambda table, now: [
-            lifecycle.settle(
-                table.jobs[id], table.jobs[id].attempt, Exit(code=code, finished_at=now)
-            )
-        ]
-    )
-
-
-def prune(store: Store, id: str) -> None:
-    """Drop a job."""
-    store.transact(lambda table, now: [lifecycle.prune(table.jobs[id], now=now)])
+    store.transact(stores.enqueue(*ids, command="echo {id}", env_ref=env_ref), wait=wait)
 
 
 @contextmanager
@@ -682,13 +643,13 @@ def a_life(lab: Path) -> History:
         history.ack(store)
         for step in (
             lambda: enqueue(store, "1", "2", "3"),
-            lambda: lease(store, "1"),
-            lambda: settle(store, "1"),
+            lambda: store.transact(stores.lease("1")),
+            lambda: store.transact(stores.settle("1")),
             lambda: compaction.compact(store),
             lambda: enqueue(store, "4"),
-            lambda: lease(store, "2"),
-            lambda: settle(store, "2", 1),
-            lambda: prune(store, "1"),
+            lambda: store.transact(stores.lease("2")),
+            lambda: store.transact(stores.settle("2", 1)),
+            lambda: store.transact(stores.prune("1")),
             lambda: compaction.compact(store),
         ):
             step()
@@ -715,9 +676,9 @@ def a_killed_compaction(lab: Path, after: int) -> tuple[History, int]:
         disk = history.disk
         history.ack(store)
         enqueue(store, "1", "2")
-        lease(store, "1")
-        settle(store, "1")
-        prune(store, "1")
+        store.transact(stores.lease("1"))
+        store.transact(stores.settle("1"))
+        store.transact(stores.prune("1"))
         history.ack(store)
         enqueue(store, "3", wait=False)
         disk.kill_at = began = len(disk.ops) + after
@@ -1087,7 +1048,7 @@ def a_repair(lab: Path, damage: Callable[[Path], None]) -> tuple[History, dict[s
             compaction.compact(store)
             for id in ("4", "5", "6"):
                 enqueue(store, id)
-            lease(store, "1")
+            store.transact(stores.lease("1"))
         damage(home)
         shutil.copytree(home, lab / "copy")
         repair.repair(lab / "copy")

@@ -10,7 +10,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import textwrap
 import warnings
 from collections.abc import Callable, Iterator
@@ -18,40 +17,25 @@ from pathlib import Path
 
 import pytest
 
-from queuectl_magics import lifecycle
 from queuectl_magics.errors import HomeError, StoreBusyError, StoreDamagedError
-from queuectl_magics.job import JobSpec
 from queuectl_magics.lock import Lock
 from queuectl_magics.store import Store, opening, store
 from queuectl_magics.store.compaction import compact, tidy_if_cheap
-
-MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-POINTS = [
-    "snapshot-written",
-    "announced",
-    "journal-written",
-    "previous-kept",
-    "jobs-renamed",
-    "jobs-durable",
-    "journal-renamed",
-    "journal-durable",
-]
+from stores import (
+    POINTS_OF_COMPACTION,
+    cancel,
+    crash_while_compacting,
+    enqueue,
+    prune,
+    read_anew,
+    reread,
+)
 
 
 @pytest.fixture
-def home() -> Iterator[Path]:
-    """A home in memory."""
-    folder = Path(tempfile.mkdtemp(dir=MEMORY, prefix="queuectl-store-"))
-    yield folder / "home"
-    shutil.rmtree(folder)
-
-
-@pytest.fixture
-def opened(home) -> Iterator[Store]:
-    """An open store."""
-    made = Store(home)
-    yield made
-    made.close()
+def home(memory: Path) -> Path:
+    """The path of a home in memory."""
+    return memory / "home"
 
 
 @pytest.fixture
@@ -83,15 +67,6 @@ def python() -> Iterator[Callable[[str], subprocess.Popen]]:
         process.communicate()
 
 
-def enqueue(*ids: str):
-    """Return a decision that brings jobs into being."""
-    keys = {"max_retries": 3, "backoff_base": 2.0, "backoff_cap_s": 60.0}
-    return lambda _, now: [
-        lifecycle.enqueue(lifecycle.new_job(JobSpec(command="true"), id=id, now=now, **keys))
-        for id in ids
-    ]
-
-
 def forked(work: Callable[[], object]) -> int:
     """Do *work* in a forked child and return its exit code; 0 if it came to its end."""
     with warnings.catch_warnings():
@@ -105,13 +80,6 @@ def forked(work: Callable[[], object]) -> int:
         finally:
             os._exit(code)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-
-
-def reread(home: Path) -> dict:
-    """Return the jobs as somebody sees them who reads all files anew."""
-    fresh = Store(home)
-    fresh.close()
-    return fresh.table.jobs
 
 
 HOLD = """
@@ -400,7 +368,7 @@ def test_reader_in_the_middle_of_an_exchange_sees_every_job(opened, other):
 
     other.at = look
     assert compact(other)
-    assert POINTS == reached
+    assert POINTS_OF_COMPACTION == reached
 
 
 def test_what_is_written_during_a_compaction_is_in_the_new_journal(opened, other):
@@ -454,7 +422,7 @@ def test_compaction_is_given_up_if_somebody_else_got_in_between(opened, other):
     assert not (opened.paths.home / "jobs.tmp").exists()
 
 
-@pytest.mark.parametrize("point", POINTS)
+@pytest.mark.parametrize("point", POINTS_OF_COMPACTION)
 def test_process_that_is_killed_while_it_compacts_loses_nothing(home, opened, point):
     """A real process, gone at a named point; the next compaction cleans up after it."""
     opened.transact(enqueue("1", "2"))
@@ -475,50 +443,31 @@ def test_process_that_is_killed_while_it_compacts_loses_nothing(home, opened, po
 def test_number_of_a_pruned_job_is_not_given_out_after_a_compaction(home, opened):
     """The journal remembers it, for all who come later."""
     opened.transact(enqueue("1", "2"))
-    for decide in (lifecycle.cancel, lifecycle.prune):
-        opened.transact(
-            lambda table, now, decide=decide: [decide(job, now=now) for job in table.jobs.values()]
-        )
+    for decision in (cancel("1"), cancel("2"), prune("1"), prune("2")):
+        opened.transact(decision)
     for _ in range(2):
         compact(opened)
-        fresh = Store(home)
-        fresh.close()
 
-        assert (3, 3) == (opened.table.next_number, fresh.table.next_number)
+        assert (3, 3) == (opened.table.next_number, read_anew(home).next_number)
 
 
 def test_number_of_a_pruned_job_is_not_given_out_after_a_compaction_that_was_killed(home, opened):
     """It stands in no snapshot, and the line that enqueued it is passed over."""
     opened.at = lambda point: point == "snapshot-written" and opened.transact(enqueue("1", "2"))
     compact(opened)
-    for decide in (lifecycle.cancel, lifecycle.prune):
-        opened.transact(lambda table, now, decide=decide: [decide(table.jobs["2"], now=now)])
+    opened.transact(cancel("2"))
+    opened.transact(prune("2"))
+    crash_while_compacting(opened, "jobs-renamed")
+    found = read_anew(home)
 
-    def kill(point):
-        if point == "jobs-renamed":
-            raise KeyboardInterrupt
-
-    opened.at = kill
-    with pytest.raises(KeyboardInterrupt):
-        compact(opened)
-    fresh = Store(home)
-    fresh.close()
-
-    assert (["1"], 3) == (list(fresh.table.jobs), fresh.table.next_number)
+    assert (["1"], 3) == (list(found.jobs), found.next_number)
 
 
 def test_start_of_the_machine_is_known_from_a_line_that_is_in_the_snapshot(home, opened):
     """A compaction was killed between its renames; nobody notes the same start once more."""
     opened.boot = "another"
     opened.transact(enqueue("1"))
-
-    def kill(point):
-        if point == "jobs-renamed":
-            raise KeyboardInterrupt
-
-    opened.at = kill
-    with pytest.raises(KeyboardInterrupt):
-        compact(opened)
+    crash_while_compacting(opened, "jobs-renamed")
     fresh = Store(home)
     fresh.close()
 

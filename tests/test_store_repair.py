@@ -9,21 +9,21 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 
 import pytest
 
-from queuectl_magics import cli, clock, codec, journal, lifecycle
+from queuectl_magics import cli, clock, codec, journal
 from queuectl_magics.errors import HomeError, RefusedError, StoreBusyError, StoreDamagedError
 from queuectl_magics.events import JobEvent
-from queuectl_magics.job import Exit, JobRecord, JobSpec, State
+from queuectl_magics.job import JobRecord, State
 from queuectl_magics.lock import Lock
 from queuectl_magics.presence import Presence
 from queuectl_magics.store import Store, archive, compaction, generation, repair
-from queuectl_magics.table import Table
+from stores import enqueue, lease, prune, settle
 
 SOAK = bool(os.environ.get("QUEUECTL_SOAK_S"))  # set by `make soak`
 pytestmark = pytest.mark.timeout(3_600 if SOAK else 120)
@@ -32,36 +32,7 @@ FILES = ("jobs.json", "journal.jsonl", "jobs.prev.json", "journal.prev.jsonl")
 
 def add(store: Store, *ids: str) -> None:
     """Accept jobs."""
-
-    def decide(_table: Table, now: datetime) -> Iterator[JobEvent]:
-        for id in ids:
-            spec = JobSpec(command=f"echo {id}", name=f"name-{id}")
-            yield lifecycle.enqueue(
-                lifecycle.new_job(
-                    spec, id=id, now=now, max_retries=3, backoff_base=2.0, backoff_cap_s=60.0
-                )
-            )
-
-    store.transact(decide)
-
-
-def lease(store: Store, id: str) -> None:
-    """Begin an attempt."""
-    act(store, id, lambda job, now: lifecycle.lease(job, worker="w", token="t", now=now))
-
-
-def settle(store: Store, id: str, code: int = 0) -> None:
-    """End an attempt."""
-    act(
-        store,
-        id,
-        lambda job, now: lifecycle.settle(job, job.attempt, Exit(code=code, finished_at=now)),
-    )
-
-
-def prune(store: Store, id: str) -> None:
-    """Drop a job."""
-    act(store, id, lambda job, now: lifecycle.prune(job, now=now))
+    store.transact(enqueue(*ids, command="echo {id}", name="name-{id}"))
 
 
 def act(store: Store, id: str, decide: Callable[[JobRecord, datetime], JobEvent]) -> None:
@@ -74,19 +45,19 @@ def whole(home) -> dict[str, JobRecord]:
     """The jobs of a home with two generations; events 1 to 8 are in jobs.json, 9 to 15 are not."""
     with closing(Store(home)) as store:
         add(store, "1", "2", "3")  # 1 2 3
-        lease(store, "1")  # 4
+        store.transact(lease("1"))  # 4
         compaction.compact(store)
-        settle(store, "1")  # 5
+        store.transact(settle("1"))  # 5
         add(store, "4", "5")  # 6 7
-        lease(store, "2")  # 8
+        store.transact(lease("2"))  # 8
         compaction.compact(store)
-        settle(store, "2", 1)  # 9
-        lease(store, "3")  # 10
-        settle(store, "3")  # 11
+        store.transact(settle("2", 1))  # 9
+        store.transact(lease("3"))  # 10
+        store.transact(settle("3"))  # 11
         add(store, "6")  # 12
-        lease(store, "4")  # 13
-        prune(store, "1")  # 14
-        lease(store, "2")  # 15
+        store.transact(lease("4"))  # 13
+        store.transact(prune("1"))  # 14
+        store.transact(lease("2"))  # 15
         return dict(store.table.jobs)
 
 
@@ -407,7 +378,7 @@ def test_an_event_that_makes_no_sense_without_a_lost_one_is_passed_over(home, wh
 def test_a_job_whose_enqueueing_was_lost_is_lost_and_told(home, whole):
     """Its command is nowhere else; what came later speaks of a job that does not exist."""
     with closing(Store(home)) as store:
-        lease(store, "6")
+        store.transact(lease("6"))
     spoil_event(home / "journal.jsonl", 12)
 
     report = repair.repair(home)
@@ -471,8 +442,8 @@ def test_numbers_are_not_used_again_after_a_repair(home, whole):
     """Neither those of pruned jobs nor those in the archive."""
     with closing(Store(home)) as store:
         add(store, "7")
-        lease(store, "7")
-        settle(store, "7")
+        store.transact(lease("7"))
+        store.transact(settle("7"))
         archive.move_finished(store, 1)
         add(store, "8")
     spoil_event(home / "journal.jsonl", 9)
