@@ -19,12 +19,8 @@ from queuectl_magics.store.compaction import compact, is_cheap, is_worthwhile, t
 from queuectl_magics.table import Table
 from stores import (
     Counted,
-    cancel,
-    crash_while_compacting,
     enqueue,
     lease,
-    prune,
-    read_anew,
     reread,
     settle,
 )
@@ -390,13 +386,3 @@ def test_compaction_is_cheap_while_the_snapshot_is_small_and_worthwhile_when_out
     opened.transact(enqueue("2"))
     tidy_if_cheap(opened)
     assert not is_cheap(opened)
-
-
-def test_number_of_a_pruned_job_is_not_given_again_after_a_crash_while_compacting(home, opened):
-    """Between the two renames only the announcement knows which numbers were ever used."""
-    opened.transact(enqueue("1", "2"))
-    opened.transact(cancel("2"))
-    opened.transact(prune("2"))
-    crash_while_compacting(opened, "jobs-renamed")
-
-    assert 3 == read_anew(home).next_number
