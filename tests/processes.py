@@ -21,6 +21,18 @@ def pids() -> list[int]:
     return [pid for pid in found if pid != os.getpid()]
 
 
+def stat_of(pid: int) -> list[str]:
+    """Return state, parent, group, session and what follows; nothing if the process is gone."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return []
+
+
+def is_alive(pid: int) -> bool:
+    """Say whether that is a process, and no zombie."""
+    return stat_of(pid)[:1] not in ([], ["Z"])
+
+
 def processes_with(*words: bytes) -> list[int]:
     """Return the living processes that have one of *words* in their environment or arguments."""
     return [pid for pid in pids() if words_of(pid, "environ", "cmdline") & {*words}]

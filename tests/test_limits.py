@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from pathlib import Path
 
 import pytest
 
+from processes import is_alive
 from queuectl_magics import JobQueue
 from queuectl_magics.errors import InvalidInputError
 from queuectl_magics.job import State
@@ -16,32 +16,9 @@ from queuectl_magics.job import State
 LONG_S = 20
 
 
-def until(condition, timeout_s=LONG_S):
-    """Return what *condition* returns once that is true."""
-    give_up_at = time.monotonic() + timeout_s
-    while not (found := condition()):
-        assert time.monotonic() < give_up_at, "waited in vain"
-        time.sleep(0.01)
-    return found
-
-
-def alive(pid: int) -> bool:
-    """Whether *pid* is a process that is not a zombie."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
-
-
-def pids_in(path: Path, count: int) -> list[int]:
-    """Return the *count* pids that a job writes into *path*, one a line."""
-    return until(
-        lambda: (
-            path.exists()
-            and len(found := [int(line) for line in path.read_text().split()]) >= count
-            and found
-        )
-    )
+def pids_in(path: Path) -> list[int]:
+    """Return the pids that a job has written into *path*, one a line."""
+    return [int(line) for line in path.read_text().split()] if path.exists() else []
 
 
 @pytest.fixture
@@ -103,7 +80,7 @@ def test_command_may_use_its_grace_to_clean_up(queue, tmp_path):
     assert (True, 7) == (done.exists(), job.exit_code)
 
 
-def test_cancel_ends_the_whole_tree(queue, tmp_path):
+def test_cancel_ends_the_whole_tree(queue, tmp_path, until):
     """Children, a grandchild in a session of its own and a double fork are gone."""
     pids = tmp_path / "pids"
     job = queue.enqueue(
@@ -111,15 +88,15 @@ def test_cancel_ends_the_whole_tree(queue, tmp_path):
         f"setsid sh -c 'echo $$ >> {pids}; exec sleep 62' & "
         f"(sh -c 'echo $$ >> {pids}; exec sleep 63' &) ; wait"
     )
-    found = pids_in(pids, 3)
+    until(lambda: len(pids_in(pids)) == 3)
     job.cancel()
     job.wait(LONG_S)
 
     assert State.CANCELLED == job.state
-    until(lambda: not any(alive(pid) for pid in found))
+    until(lambda: not any(map(is_alive, pids_in(pids))))
 
 
-def test_cancel_sends_the_signal_that_was_asked_for(queue, tmp_path):
+def test_cancel_sends_the_signal_that_was_asked_for(queue, tmp_path, until):
     """A program that saves its work on INT gets INT."""
     got, ready = tmp_path / "got", tmp_path / "ready"
     job = queue.enqueue(
@@ -132,7 +109,7 @@ def test_cancel_sends_the_signal_that_was_asked_for(queue, tmp_path):
     assert "INT\n" == got.read_text()
 
 
-def test_cancelled_job_is_cancelled_even_if_its_command_then_succeeds(queue, tmp_path):
+def test_cancelled_job_is_cancelled_even_if_its_command_then_succeeds(queue, tmp_path, until):
     """The person's word counts, not the exit code of a command that was being ended."""
     ready = tmp_path / "ready"
     job = queue.enqueue(f"trap 'exit 0' TERM; touch {ready}; while :; do sleep 0.05; done")
@@ -143,7 +120,7 @@ def test_cancelled_job_is_cancelled_even_if_its_command_then_succeeds(queue, tmp
     assert State.CANCELLED == job.state
 
 
-def test_cancel_right_after_the_start_is_not_lost(queue):
+def test_cancel_right_after_the_start_is_not_lost(queue, until):
     """A job that is cancelled while its recorder is only just starting ends all the same."""
     for _ in range(10):
         job = queue.enqueue("sleep 60")

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from processes import is_alive, pids, stat_of, words_of
 from queuectl_magics import recorder
 
 SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP", "SIGKILL"]
@@ -169,12 +170,9 @@ class Attempt:
     def members(self) -> set[int]:
         """Return what is alive of it besides the recorder."""
         wanted, found = f"{recorder.MARKER_VARIABLE}={self.marker}".encode(), set()
-        for name in filter(str.isdecimal, os.listdir("/proc")):
-            with contextlib.suppress(OSError):
-                stat = Path(f"/proc/{name}/stat").read_text().rpartition(")")[2].split()
-                environ = Path(f"/proc/{name}/environ").read_bytes().split(b"\0")
-                if stat[0] != "Z" and (int(stat[3]) == self.pid or wanted in environ):
-                    found.add(int(name))
+        for pid in filter(is_alive, pids()):
+            if stat_of(pid)[3:4] == [f"{self.pid}"] or wanted in words_of(pid, "environ"):
+                found.add(pid)
         return found - {self.pid}
 
     def signal(self, number: int) -> int:
@@ -320,7 +318,7 @@ def test_command_runs_in_a_session_of_its_own(attempt, until, held):
     running = attempt(held)
     until(lambda: b"begun" in running.output)
 
-    stat = Path(f"/proc/{running.pid}/stat").read_text().rpartition(")")[2].split()
+    stat = stat_of(running.pid)
     assert [str(running.pid)] * 2 == stat[2:4]
     (running.folder / "go").touch()
     running.wait()

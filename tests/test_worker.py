@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from processes import pids, words_of
 from queuectl_magics import lifecycle, limits, presence, recorder, worker
 from queuectl_magics.engines.local import LocalEngine
 from queuectl_magics.errors import StoreFullError
@@ -81,14 +82,8 @@ class Bench:
 
     def members(self, job) -> list[int]:
         """Return the living processes of a job."""
-        wanted, found = f"QUEUECTL_JOB_ID={job.id}".encode(), []
-        ours = f"QUEUECTL_HOME={self.home}".encode()
-        for name in filter(str.isdecimal, os.listdir("/proc")):
-            with contextlib.suppress(OSError):
-                environ = Path(f"/proc/{name}/environ").read_bytes().split(b"\0")
-                if wanted in environ and ours in environ:
-                    found.append(int(name))
-        return found
+        told = {f"QUEUECTL_JOB_ID={job.id}".encode(), f"QUEUECTL_HOME={self.home}".encode()}
+        return [pid for pid in pids() if told <= words_of(pid, "environ")]
 
 
 @pytest.fixture
