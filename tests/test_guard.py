@@ -6,25 +6,16 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
-from queuectl_magics import Job, JobQueue, guard
+from processes import guards_of, processes_with, stat_of
+from queuectl_magics import Job, JobQueue, guard, presence
 from queuectl_magics.job import Exit, JobRecord, State
 from queuectl_magics.lock import Lock
 
-LONG_S = 30
-
-
-def until(condition, timeout_s=LONG_S):
-    """Return what *condition* returns once that is true."""
-    give_up_at = time.monotonic() + timeout_s
-    while not (found := condition()):
-        assert time.monotonic() < give_up_at, "waited in vain"
-        time.sleep(0.02)
-    return found
+LONG_S = 20
 
 
 def has_guard(home: Path) -> bool:
@@ -43,36 +34,37 @@ def ended(queue: JobQueue, job: Job) -> Exit | None:
 
 
 @pytest.fixture
-def queue(home):
-    """A queue that is left with nothing running."""
-    with JobQueue(home) as opened:
+def queue(own_home):
+    """A queue whose jobs and whose guard are killed in the end."""
+    with JobQueue(own_home) as opened:
         yield opened
-        opened.worker(4)
-        for job in opened.jobs(State.PROCESSING):
-            opened.cancel(job, signal=signal.SIGKILL)
-        opened.wait(timeout=LONG_S)
-        until(lambda: not has_guard(home))
 
 
 @pytest.fixture
-def orphan(queue, home):
-    """Enqueue jobs, let a worker start them, and kill the worker with SIGKILL."""
+def orphan(queue, home, until):
+    """Enqueue a job, let a worker start it, and kill the worker with SIGKILL.
 
-    def enqueue(*commands: str, **options: object) -> list:
-        jobs = [queue.enqueue(command, **options) for command in commands]
+    The guard is there before: it takes its time, and a time limit would be over first.
+    """
+    told = os.fsencode(f"QUEUECTL_HOME={home}")
+
+    def enqueue(command: str, **options: object) -> Job:
         argv = [sys.executable, "-m", "queuectl_magics", "--home", str(home), "worker", "-n", "4"]
         with subprocess.Popen(argv, stdout=subprocess.DEVNULL) as worker:
-            until(lambda: all(job.state is State.PROCESSING for job in jobs))
+            until(lambda: presence.workers(queue.store.paths.workers))
+            guard.ensure(home)
             until(lambda: has_guard(home))
+            job = queue.enqueue(command, **options)
+            until(lambda: processes_with(told))
             os.kill(worker.pid, signal.SIGKILL)
-        return jobs
+        return job
 
     return enqueue
 
 
-def test_time_limit_holds_without_a_worker(queue, orphan):
+def test_time_limit_holds_without_a_worker(queue, orphan, until):
     """The guard asks for the end, sends TERM, and the next worker settles what happened."""
-    (job,) = orphan("sleep 60", timeout_s=1.0, max_retries=1)
+    job = orphan("sleep 60", timeout_s=1.0, max_retries=1)
     until(lambda: ended(queue, job))
 
     assert (State.PROCESSING, "timed out after 1 s") == (job.state, job.record.stopping)
@@ -83,29 +75,23 @@ def test_time_limit_holds_without_a_worker(queue, orphan):
     assert job.elapsed.total_seconds() < 10
 
 
-def test_term_proof_command_is_killed_without_a_worker(queue, orphan):
+def test_term_proof_command_is_killed_without_a_worker(queue, orphan, until):
     """The grace is the guard's business too."""
-    (job,) = orphan(
+    job = orphan(
         "trap '' TERM; while :; do sleep 0.05; done", timeout_s=0.5, grace_s=0.3, max_retries=1
     )
 
     assert 137 == until(lambda: ended(queue, job)).code
 
 
-def test_output_cap_holds_without_a_worker(queue, orphan):
+def test_output_cap_holds_without_a_worker(queue, orphan, until):
     """A runaway log is kept in bounds while no kernel is there."""
-    (job,) = orphan("sleep 1; yes | head -c 30000000; sleep 2", output_bytes_max=64 * 1024)
+    job = orphan("sleep 1; yes | head -c 30000000; sleep 2", output_bytes_max=64 * 1024)
     until(lambda: job.log_path().stat().st_size >= 30_000_000)
     until(lambda: os.stat(job.log_path()).st_blocks * 512 < 256 * 1024)
 
 
-def test_guard_leaves_when_nothing_runs(home, queue, orphan):
-    """When the last job is over there is nothing to guard."""
-    orphan("sleep 1", timeout_s=20)
-    until(lambda: not has_guard(home))
-
-
-def test_guard_is_called_once(home, queue):
+def test_guard_is_called_once(home, queue, until):
     """While one is there, calling again starts no other."""
     queue.enqueue("sleep 2", timeout_s=10)
     queue.worker()
@@ -116,21 +102,15 @@ def test_guard_is_called_once(home, queue):
     assert has_guard(home)
 
 
-def test_guard_is_no_child_of_the_worker(home, queue):
+def test_guard_is_no_child_of_the_worker(home, queue, until):
     """It leaves no zombie in the kernel's process table."""
     queue.enqueue("sleep 1", timeout_s=10)
     queue.worker()
     until(lambda: has_guard(home))
-    mine = [
-        path
-        for path in Path("/proc").glob("[0-9]*/cmdline")
-        if str(home).encode() in (path.read_bytes() if path.exists() else b"")
-    ]
-    parents = {
-        int((path.parent / "stat").read_text().rpartition(")")[2].split()[1]) for path in mine
-    }
+    guards = guards_of(home)
 
-    assert os.getpid() not in parents
+    assert guards
+    assert f"{os.getpid()}" not in {stat_of(pid)[1] for pid in guards}
 
 
 def test_short_job_costs_no_guard():
