@@ -428,6 +428,8 @@ PLAIN_CELLS = [
     "%queue_wait",
     "job",
     "%queue_status",
+    "%queue_status --live",
+    "%queue_timeline",
     "%queue_list",
     "%queue_show two",
     "%queue_logs one",

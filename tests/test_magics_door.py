@@ -627,6 +627,9 @@ def test_plain_shows_nothing_that_varies(frontend):
         "%queue_status",
         "%queue_logs one",
         "%queue_worker stop",
+        "%queue_wait",
+        "%queue_timeline one three",
+        "%queue_status --live",
     ]
     ran = [frontend.run(cell) for cell in cells]
     shown, frame = [cell.out for cell in ran], ran[7].value
@@ -639,6 +642,8 @@ def test_plain_shows_nothing_that_varies(frontend):
     assert ["state", "name", "attempts", "exit_code", "reason", "command"] == list(frame.columns)
     assert ["", "", "exit 3"] == list(frame["reason"])
     assert "A worker asked to stop.\n" in shown[9]
+    assert "job · one · completed\njob · three · dead\n" in shown[11]
+    assert "ID  STATE      ATTEMPTS  COMMAND\n1 " in shown[12]
 
 
 def test_plain_can_be_asked_for_by_the_environment(frontend, monkeypatch):

@@ -128,3 +128,17 @@ def test_long_times_have_few_ticks():
     html = timeline(ran("1", 10, 600_000), now=600_000)._repr_html_()
 
     assert html.count("qm-tick") < 12
+
+
+def test_plain_timeline_tells_how_attempts_ended_and_nothing_that_varies():
+    """No time, no picture: the same jobs give the same text in every run."""
+    first = Attempt(number=1, started_at=after(1), finished_at=after(2), exit_code=3)
+    both = ran("1", 4, 5, attempts=1, history=(first,), name="train")
+    waits = job("2", State.FAILED, attempts=1, attempt=1, exit_code=3, started_at=after(1))
+    jobs = (both, waits)
+    counts = {state: sum(job.state is state for job in jobs) for state in State}
+    status = Status(jobs=jobs, counts=counts, now=after(9), workers=1, slots=1, busy=0)
+    plain = Timeline(status, plain=True)
+
+    assert "job · train · failed, completed\njob · make 2" == repr(plain)
+    assert plain._repr_html_() is None

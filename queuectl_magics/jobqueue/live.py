@@ -135,6 +135,8 @@ class Live:
 
     def text(self, *, width: int = text.WIDTH, colour: bool = False) -> str:
         """Return the queue as it is now, as text."""
+        if self._queue.plain:
+            return text.jobs(self.status.jobs, width=width, plain=True)
         return text.status(self.status, width=width, colour=colour)
 
     def __repr__(self) -> str:

@@ -163,7 +163,7 @@ class Looking:
         """Return who ran when, and in which slot, as a picture; `print` it to see it as text."""
         from queuectl_magics.views.timeline import Timeline
 
-        return Timeline(self.status(refs=refs))
+        return Timeline(self.status(refs=refs), plain=self.plain)
 
     def strays(self) -> list[JobRecord]:
         """Return the jobs that are being run, or were, by a worker that is gone."""

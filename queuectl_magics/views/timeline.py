@@ -15,10 +15,11 @@ from html import escape
 
 import msgspec
 
-from queuectl_magics.job import JobRecord, State
+from queuectl_magics.job import TERMINAL, JobRecord, State
 from queuectl_magics.views.live.still import choose
 from queuectl_magics.views.status import Status
 from queuectl_magics.views.style import STYLE
+from queuectl_magics.views.text import line as line_of
 from queuectl_magics.views.words import (
     LOOKS,
     RESET,
@@ -103,13 +104,19 @@ def _spans(job: JobRecord, now: datetime) -> Iterator[Span]:
 class Timeline:
     """What the jobs of *status* did, to be looked at.
 
+    Args:
+        status: the picture of the queue.
+        plain: say nothing that differs from run to run: no picture, and of each job that is over
+            how its attempts ended.
+
     Example:
         `Timeline(queue.status())` as the last line of a cell, or `print` it.
 
     """
 
-    def __init__(self, status: Status) -> None:
+    def __init__(self, status: Status, *, plain: bool = False) -> None:
         self._status = status
+        self._plain = plain
         self._jobs = choose(status.jobs, JOBS_MAX)
         self.spans = spans_of(status.jobs, status.now)
         shown = {job.id for job in self._jobs}
@@ -130,6 +137,8 @@ class Timeline:
         """Return a line a job: `·` waiting, `█` running, `░` backing off, then its state."""
         if not self._jobs:
             return "No jobs."
+        if self._plain:
+            return "\n".join([*map(self._outcomes, self._jobs), *self._left_out()])
         titles = [shorten(f"{job.id} {heading(job)}", LABEL_CELLS) for job in self._jobs]
         label = max(map(cells, titles))
         room = max(CELLS_MIN, width - label - 6)
@@ -152,6 +161,13 @@ class Timeline:
                 bar[cell] = SIGNS[span.kind]
         return "".join(bar)
 
+    def _outcomes(self, job: JobRecord) -> str:
+        """Return the line of a job without its times: 'job · train · failed, completed'."""
+        ended = job.state in TERMINAL
+        outcomes = [span.outcome for span in self._rows[job.id] if span.outcome and ended]
+        line = line_of(job, self._status.now, plain=True)
+        return f"{line} · {', '.join(outcomes)}" if outcomes else line
+
     def _left_out(self) -> list[str]:
         others = len(self._status.jobs) - len(self._jobs)
         return [f"… and {counted(others, 'other job')}"] if others else []
@@ -161,7 +177,9 @@ class Timeline:
 
     # --- as a picture -------------------------------------------------------------------------
 
-    def _repr_html_(self) -> str:
+    def _repr_html_(self) -> str | None:
+        if self._plain:
+            return None
         if not self._jobs:
             return f'<div class="qm">{STYLE}<p>No jobs.</p></div>'
         lanes, lane_end = self._lanes()
