@@ -79,7 +79,7 @@ def cell_text(page: Any, number: int) -> list[float]:
     )
 
 
-def measure(lab: Any, book: Any, rows: int, updates: int, seconds: float) -> str:
+def measure(book: Any, rows: int, updates: int, seconds: float) -> str:
     page = book.page
     devtools = page.context.new_cdp_session(page)
     wire = {"bytes": 0, "messages": 0}
@@ -109,7 +109,7 @@ def measure(lab: Any, book: Any, rows: int, updates: int, seconds: float) -> str
         before, after = cell_text(page, 2), cell_text(page, 3)
         heap = devtools.send("Runtime.getHeapUsage")["usedSize"] / 1e6
     finally:
-        page.evaluate(lab.CLOSE)
+        book.front.close()
         devtools.detach()
     wall = after[2] - before[2]
     own = (after[0] - before[0] - (after[1] - before[1])) / wall
@@ -138,9 +138,9 @@ def main() -> None:
                 executable_path=lab.CHROMIUM, headless=True, args=lab.CHROMIUM_ARGS
             )
             page = chromium.new_page(viewport={"width": 1280, "height": 900})
+            front = lab.Front(page, server, "lab/tree")
             server.write("start.ipynb", [""])
-            page.goto(f"{server.url}/lab/tree/start.ipynb?token={server.token}&reset")
-            page.evaluate(lab.READY)
+            front.load("start.ipynb", "&reset")
             print(
                 "   rows upd./s     KB/s msg./s  kernel   fps p99 ms/f"
                 "  p50 ms p95 ms first s heap MB",
@@ -150,9 +150,9 @@ def main() -> None:
                 for updates in map(int, asked.updates.split(",")):
                     cells = [MAKE.format(rows=rows), SHOW.format(updates=updates)]
                     path = server.write(f"{rows}-{updates}.ipynb", [*cells, FIGURES, FIGURES])
-                    page.evaluate(lab.OPEN, path.name)
-                    book = lab.Notebook(page, server, path)
-                    print(measure(lab, book, rows, updates, asked.seconds), flush=True)
+                    front.open(path.name)
+                    book = lab.Notebook(front, path, path)
+                    print(measure(book, rows, updates, asked.seconds), flush=True)
             chromium.close()
         finally:
             server.stop()

@@ -1,8 +1,9 @@
-"""A real JupyterLab, a real Chromium, and a page in which the live table stands alone.
+"""A real JupyterLab and Notebook 7, a real Chromium, and a page with the live table alone.
 
-Started once per run: the server in a folder of its own, the browser, one page of JupyterLab in
-which every test opens its own notebook with its own kernel. The page is driven by JupyterLab's
-commands, not by keys; and every wait has an end.
+Started once per run: the server in a folder of its own, which serves both front ends; the browser;
+one page of each front end, in which every test opens its own notebook with its own kernel. The
+pages are driven by JupyterLab's commands, of which Notebook 7 is made too, not by keys; and every
+wait has an end.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -85,8 +87,16 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
+def until(condition: Callable[[], Any], timeout_s: float = 10) -> None:
+    """Return when *condition* is true."""
+    end = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < end, "it took too long"
+        time.sleep(0.01)
+
+
 class Server:
-    """A JupyterLab with nothing of the person who runs the tests in it."""
+    """A JupyterLab and a Notebook 7 with nothing of the person who runs the tests in it."""
 
     def __init__(self, folder: Path) -> None:
         self.root = folder / "notebooks"
@@ -119,6 +129,7 @@ class Server:
             f"--IdentityProvider.token={self.token}",
             f"--ServerApp.root_dir={self.root}",
             "--LabApp.expose_app_in_browser=True",
+            "--JupyterNotebookApp.expose_app_in_browser=True",
         ]
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
@@ -187,21 +198,57 @@ class Server:
         return path
 
 
+class Front:
+    """A front end in a page: JupyterLab, or Notebook 7, which has one notebook a page."""
+
+    def __init__(self, page: Any, server: Server, folder: str) -> None:
+        page.set_default_timeout(10_000)
+        self.page = page
+        self.server = server
+        self.is_lab = folder.startswith("lab")
+        self._folder = folder
+
+    def load(self, name: str, more: str = "", *, wait: bool = True) -> None:
+        """Load the page anew with that notebook in it, and *wait* for its kernel."""
+        token = f"token={self.server.token}{more}"
+        self.page.goto(f"{self.server.url}/{self._folder}/{name}?{token}")
+        if wait:
+            self.page.evaluate(READY)
+
+    def open(self, name: str) -> None:
+        """Open a notebook and wait for its kernel."""
+        self.page.bring_to_front()  # a browser slows down the pages that nobody sees
+        if self.is_lab:
+            self.page.evaluate(OPEN, name)
+        else:
+            self.load(name)
+
+    def close(self) -> None:
+        """Close the notebook and end its kernel."""
+        self.page.evaluate(CLOSE)
+
+
 class Notebook:
-    """A notebook that is open in the page, with a queue home of its own."""
+    """A notebook that is open in a front end, with a queue home of its own."""
 
     artifacts = ARTIFACTS
 
-    def __init__(self, page: Any, server: Server, path: Path) -> None:
-        self.page = page
-        self.server = server
+    def __init__(self, front: Front, path: Path, home: Path) -> None:
+        self.front = front
+        self.page = front.page
         self.path = path
         self.name = path.name
+        self.home = home
+
+    @property
+    def panel(self) -> Any:
+        """All of it that is in the page."""
+        return self.page.locator(".jp-NotebookPanel:not(.lm-mod-hidden)")
 
     @property
     def table(self) -> Any:
         """The live table in it."""
-        return self.page.locator(".jp-NotebookPanel:not(.lm-mod-hidden) .qlive")
+        return self.panel.locator(".qlive")
 
     def row(self, id: str) -> Any:
         """The row of that job."""
@@ -213,9 +260,14 @@ class Notebook:
         """Run a cell; without *wait*, return while it runs."""
         self.page.evaluate(RUN, [number, wait])
 
-    def run_all(self) -> None:
-        """Run every cell, one after another."""
-        self.page.evaluate("() => window.jupyterapp.commands.execute('notebook:run-all-cells')")
+    @contextmanager
+    def blocked_by(self, number: int) -> Iterator[None]:
+        """Let a cell run meanwhile: it makes a file, and ends when that is gone."""
+        busy = self.home.with_suffix(".busy")
+        self.run(number, wait=False)
+        until(busy.exists)
+        yield
+        busy.unlink()
 
     def command(self, name: str, args: dict[str, Any] | None = None) -> None:
         """Execute one of JupyterLab's commands and wait for its end."""
@@ -230,24 +282,24 @@ class Notebook:
         return json.loads(self.path.read_text())
 
     def reload(self) -> None:
-        """Load the page again; the kernel goes on."""
-        self.page.goto(f"{self.server.url}/lab/tree/{self.name}?token={self.server.token}")
-        self.page.evaluate(READY)
+        """Load the page again; the kernel goes on, and may be too busy to answer."""
+        self.front.load(self.name, wait=False)
 
     def reopen(self) -> None:
         """End the kernel, close the notebook, open it again with a new kernel."""
-        self.page.evaluate(CLOSE)
-        self.page.evaluate(OPEN, self.name)
+        self.front.close()
+        self.front.open(self.name)
 
     def shoot(self, name: str) -> None:
         """Keep a picture of the page."""
         ARTIFACTS.mkdir(exist_ok=True)
-        self.page.screenshot(path=ARTIFACTS / f"{name}.png")
+        where = "" if self.front.is_lab else "-notebook7"
+        self.page.screenshot(path=ARTIFACTS / f"{name}{where}.png")
 
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A JupyterLab that answers."""
+    """A JupyterLab and Notebook 7 that answer."""
     found = Server(tmp_path_factory.mktemp("lab"))
     yield found.wait()
     found.stop()
@@ -268,22 +320,38 @@ def browser() -> Iterator[Any]:
 
 
 @pytest.fixture(scope="session")
-def lab(server: Server, browser: Any) -> Iterator[Any]:
-    """A page of JupyterLab; whatever fails in it is an error of the test."""
+def context(browser: Any) -> Iterator[Any]:
+    """What the pages of the front ends share: a cache."""
+    opened = browser.new_context(viewport={"width": 1280, "height": 900})
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(scope="session")
+def lab(server: Server, context: Any) -> Front:
+    """A page of JupyterLab."""
     server.write("start.ipynb", [""])
-    context = browser.new_context(viewport={"width": 1280, "height": 900})
-    page = context.new_page()
-    page.set_default_timeout(10_000)
-    page.goto(f"{server.url}/lab/tree/start.ipynb?token={server.token}&reset")
-    page.evaluate(READY)
-    page.evaluate("() => window.jupyterapp.commands.execute('application:toggle-left-area')")
-    yield page
-    context.close()
+    front = Front(context.new_page(), server, "lab/tree")
+    front.load("start.ipynb", "&reset")
+    front.page.evaluate("() => window.jupyterapp.commands.execute('application:toggle-left-area')")
+    return front
+
+
+@pytest.fixture(scope="session")
+def notebook7(server: Server, context: Any) -> Front:
+    """A page of Notebook 7."""
+    return Front(context.new_page(), server, "notebooks")
+
+
+@pytest.fixture
+def front(request: pytest.FixtureRequest) -> Front:
+    """Where a test opens its notebook: JupyterLab, unless it asks for another by name."""
+    return request.getfixturevalue(getattr(request, "param", "lab"))
 
 
 @pytest.fixture
 def notebook(
-    lab: Any, server: Server, request: pytest.FixtureRequest
+    front: Front, server: Server, request: pytest.FixtureRequest
 ) -> Iterator[Callable[..., Notebook]]:
     """Open a notebook whose first lines load the magics with an empty queue."""
     opened = []
@@ -298,12 +366,12 @@ def notebook(
             + "\n"
         )
         path = server.write(f"{name}.ipynb", [start, *cells])
-        lab.evaluate(OPEN, path.name)
-        book = Notebook(lab, server, path)
+        front.open(path.name)
+        book = Notebook(front, path, home)
         opened.append(book)
         book.run(0)
         return book
 
     yield make
     if opened:
-        lab.evaluate(CLOSE)
+        front.close()
