@@ -14,6 +14,7 @@ Five rules:
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -91,46 +92,25 @@ def evolve(job: JobRecord | None, event: JobEvent, seq: int) -> JobRecord | None
     if job is None:
         msg = f"event {seq} speaks of job {event.id}, which does not exist"
         raise IllegalTransitionError(msg)
-    if isinstance(event, Pruned) and job.state in TERMINAL:
+    kind = type(event)
+    if kind is Pruned and job.state in TERMINAL:
         return None
-    state = TRANSITIONS[job.state].get(type(event))
+    state = TRANSITIONS[job.state].get(kind)
     if state is None:
-        msg = f"job {job.id} is {job.state}: it cannot take {type(event).__name__} (event {seq})"
+        msg = f"job {job.id} is {job.state}: it cannot take {kind.__name__} (event {seq})"
         raise IllegalTransitionError(msg)
-    return replace(job, state=state, updated_at=event.at, seq=seq, **_changes(job, event, seq))
+    changes = _CHANGES[kind](job, event, seq)
+    return replace(job, state=state, updated_at=event.at, seq=seq, **changes)
 
 
-def _changes(job: JobRecord, event: JobEvent, seq: int) -> dict[str, Any]:
-    """Return what *event* changes besides the state."""
-    match event:
-        case Leased():
-            return _leased(job, event)
-        case StopRequested():
-            _same_attempt(job, event.attempt, seq)
-            why = CANCEL if job.stopping == CANCEL else event.why
-            return {"stopping": why, "stop_signal": event.signal}
-        case Retried():
-            return {"attempts": 0, "interrupts": 0, "due_at": None, "stopping": None}
-        case Ended() if job.state is State.PROCESSING:
-            _same_attempt(job, event.attempt, seq)
-            return _ended(job, event)
-        case Ended():  # while it waited: the reason of its latest attempt stays with that attempt
-            reason = event.reason if job.attempt == 0 else job.reason
-            return {"reason": reason, "due_at": None}
-    return {}
+# What each event changes besides the state: a function an event, since a million are replayed.
 
 
-def _same_attempt(job: JobRecord, attempt: int, seq: int) -> None:
-    if attempt != job.attempt:
-        msg = f"event {seq} ends attempt {attempt} of job {job.id}, which is at {job.attempt}"
-        raise IllegalTransitionError(msg)
-
-
-def _leased(job: JobRecord, event: Leased) -> dict[str, Any]:
+def _leased(job: JobRecord, event: Leased, seq: int) -> dict[str, Any]:
     if event.attempt <= job.attempt:
-        msg = f"attempt {event.attempt} of job {job.id} was leased after {job.attempt}"
+        msg = f"event {seq} leases attempt {event.attempt} of job {job.id} after {job.attempt}"
         raise IllegalTransitionError(msg)
-    return {
+    changes: dict[str, Any] = {
         "attempt": event.attempt,
         "token": event.token,
         "worker": event.worker,
@@ -138,17 +118,30 @@ def _leased(job: JobRecord, event: Leased) -> dict[str, Any]:
         "stopping": None,
         "stop_signal": None,
         "started_at": event.at,
-        "finished_at": None,
-        "exit_code": None,
         "reason": None,
-        "cpu_s": None,
-        "memory_bytes_max": None,
-        "history": job.all_attempts()[-HISTORY_MAX:],
     }
+    if job.attempt:  # the facts of that one go into the history
+        changes |= dict.fromkeys(("finished_at", "exit_code", "cpu_s", "memory_bytes_max"))
+        changes["history"] = job.all_attempts()[-HISTORY_MAX:]
+    return changes
 
 
-def _ended(job: JobRecord, event: Ended) -> dict[str, Any]:
-    changes: dict[str, Any] = {
+def _stop_requested(job: JobRecord, event: StopRequested, seq: int) -> dict[str, Any]:
+    _same_attempt(job, event.attempt, seq)
+    why = CANCEL if job.stopping == CANCEL else event.why
+    return {"stopping": why, "stop_signal": event.signal}
+
+
+def _retried(_job: JobRecord, _event: Retried, _seq: int) -> dict[str, Any]:
+    return {"attempts": 0, "interrupts": 0, "due_at": None, "stopping": None}
+
+
+def _ended(job: JobRecord, event: Ended, seq: int) -> dict[str, Any]:
+    if job.state is not State.PROCESSING:  # the reason of its latest attempt stays with that one
+        reason = event.reason if job.attempt == 0 else job.reason
+        return {"reason": reason, "due_at": None}
+    _same_attempt(job, event.attempt, seq)
+    return {
         "finished_at": event.finished_at or event.at,
         "exit_code": event.exit_code,
         "reason": event.reason,
@@ -158,16 +151,41 @@ def _ended(job: JobRecord, event: Ended) -> dict[str, Any]:
         "cpu_s": event.cpu_s,
         "memory_bytes_max": event.memory_bytes_max,
     }
-    match event:
-        case Failed():
-            changes |= {"attempts": job.attempts + 1, "due_at": event.due_at}
-        case Died(exit_code=int()):
-            changes |= {"attempts": job.attempts + 1}
-        case Died():
-            changes |= {"interrupts": job.interrupts + 1}
-        case Interrupted():
-            changes |= {"interrupts": job.interrupts + event.counted}
-    return changes
+
+
+def _failed(job: JobRecord, event: Failed, seq: int) -> dict[str, Any]:
+    return _ended(job, event, seq) | {"attempts": job.attempts + 1, "due_at": event.due_at}
+
+
+def _died(job: JobRecord, event: Died, seq: int) -> dict[str, Any]:
+    changes = _ended(job, event, seq)
+    if job.state is not State.PROCESSING:
+        return changes
+    if event.exit_code is None:
+        return changes | {"interrupts": job.interrupts + 1}
+    return changes | {"attempts": job.attempts + 1}
+
+
+def _interrupted(job: JobRecord, event: Interrupted, seq: int) -> dict[str, Any]:
+    return _ended(job, event, seq) | {"interrupts": job.interrupts + event.counted}
+
+
+_CHANGES: dict[type[Event], Callable[[JobRecord, Any, int], dict[str, Any]]] = {
+    Leased: _leased,
+    StopRequested: _stop_requested,
+    Succeeded: _ended,
+    Failed: _failed,
+    Died: _died,
+    Cancelled: _ended,
+    Interrupted: _interrupted,
+    Retried: _retried,
+}
+
+
+def _same_attempt(job: JobRecord, attempt: int, seq: int) -> None:
+    if attempt != job.attempt:
+        msg = f"event {seq} ends attempt {attempt} of job {job.id}, which is at {job.attempt}"
+        raise IllegalTransitionError(msg)
 
 
 # --- decisions: what is, and what is wanted → the event to record -------------------------------
