@@ -36,7 +36,16 @@ from queuectl_magics.events import (
     StopRequested,
     Succeeded,
 )
-from queuectl_magics.job import TERMINAL, WAITING, Exit, JobRecord, JobSpec, OnLost, State
+from queuectl_magics.job import (
+    PROCESSING,
+    TERMINAL,
+    WAITING,
+    Exit,
+    JobRecord,
+    JobSpec,
+    OnLost,
+    State,
+)
 from queuectl_magics.retry import backoff_s
 
 # fmt: off
@@ -137,7 +146,7 @@ def _retried(_job: JobRecord, _event: Retried, _seq: int) -> dict[str, Any]:
 
 
 def _ended(job: JobRecord, event: Ended, seq: int) -> dict[str, Any]:
-    if job.state is not State.PROCESSING:  # the reason of its latest attempt stays with that one
+    if job.state is not PROCESSING:  # the reason of its latest attempt stays with that one
         reason = event.reason if job.attempt == 0 else job.reason
         return {"reason": reason, "due_at": None}
     _same_attempt(job, event.attempt, seq)
@@ -159,7 +168,7 @@ def _failed(job: JobRecord, event: Failed, seq: int) -> dict[str, Any]:
 
 def _died(job: JobRecord, event: Died, seq: int) -> dict[str, Any]:
     changes = _ended(job, event, seq)
-    if job.state is not State.PROCESSING:
+    if job.state is not PROCESSING:
         return changes
     if event.exit_code is None:
         return changes | {"interrupts": job.interrupts + 1}
@@ -254,7 +263,7 @@ def settle(
     Exit code 0 alone is success, unless the attempt was being ended. A job is dead when its failed
     attempts reach `max_retries`; 0 and 1 both mean a single attempt.
     """
-    if job is None or job.state is not State.PROCESSING or job.attempt != attempt:
+    if job is None or job.state is not PROCESSING or job.attempt != attempt:
         return None
     facts: dict[str, Any] = {
         "at": now or exit.finished_at,
@@ -288,7 +297,7 @@ def rescue(
     job: JobRecord | None, attempt: int, *, started: bool, now: datetime
 ) -> JobEvent | None:
     """Decide what becomes of an attempt whose processes vanished without an exit record."""
-    if job is None or job.state is not State.PROCESSING or job.attempt != attempt:
+    if job is None or job.state is not PROCESSING or job.attempt != attempt:
         return None
     if not started:
         return hand_back(job, attempt, now=now, reason="never started")
@@ -311,7 +320,7 @@ def hand_back(
 
     None if the attempt is no longer the current one; a job that was being cancelled is cancelled.
     """
-    if job is None or job.state is not State.PROCESSING or job.attempt != attempt:
+    if job is None or job.state is not PROCESSING or job.attempt != attempt:
         return None
     if job.stopping == CANCEL:
         return Cancelled(at=now, id=job.id, attempt=attempt, reason=CANCELLED_RUNNING)
@@ -329,7 +338,7 @@ def cancel(job: JobRecord, *, now: datetime, signal: int = 15) -> Cancelled | St
     """
     if job.state in WAITING:
         return Cancelled(at=now, id=job.id, attempt=job.attempt, reason="cancelled")
-    if job.state is State.PROCESSING:
+    if job.state is PROCESSING:
         return StopRequested(at=now, id=job.id, attempt=job.attempt, why=CANCEL, signal=signal)
     hint = "" if job.state is State.CANCELLED else f" (run it again with retry {job.id})"
     msg = f"job {job.id} is {job.state}: it cannot be cancelled{hint}"
@@ -338,7 +347,7 @@ def cancel(job: JobRecord, *, now: datetime, signal: int = 15) -> Cancelled | St
 
 def time_out(job: JobRecord, attempt: int, *, now: datetime) -> StopRequested | None:
     """Ask that an attempt be ended because its time is up; None if that is too late."""
-    if job.state is not State.PROCESSING or job.attempt != attempt or job.stopping is not None:
+    if job.state is not PROCESSING or job.attempt != attempt or job.stopping is not None:
         return None
     why = f"timed out after {job.timeout_s:g} s"
     return StopRequested(at=now, id=job.id, attempt=attempt, why=why)
@@ -353,7 +362,7 @@ def retry(job: JobRecord, *, now: datetime) -> Retried:
     """
     if Retried in TRANSITIONS[job.state]:
         return Retried(at=now, id=job.id)
-    hint = " (cancel it first)" if job.state is State.PROCESSING else " and will run anyway"
+    hint = " (cancel it first)" if job.state is PROCESSING else " and will run anyway"
     msg = f"job {job.id} is {job.state}{hint}: there is nothing to retry"
     raise RefusedError(msg)
 

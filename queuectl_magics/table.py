@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import heapq
 import itertools
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from datetime import datetime
+from operator import attrgetter
 
 from queuectl_magics.events import JobEvent
-from queuectl_magics.job import WAITING, JobRecord, State
+from queuectl_magics.job import PROCESSING, WAITING, JobRecord, State
 from queuectl_magics.lifecycle import evolve
 
 NUMBER_DIGITS_MAX = 15
@@ -41,17 +42,15 @@ class Table:
         self.jobs: dict[str, JobRecord] = {job.id: job for job in jobs}
         self.seq = seq
         self.next_number = next_number
-        self.last_at = max((job.updated_at for job in self.jobs.values()), default=None)
-        self.counts: dict[State, int] = dict.fromkeys(State, 0)
-        self.processing: set[str] = set()
+        self.last_at = max(map(attrgetter("updated_at"), self.jobs.values()), default=None)
+        states = Counter(map(attrgetter("state"), self.jobs.values()))
+        self.counts: dict[State, int] = {state: states[state] for state in State}
+        self.processing = {job.id for job in self.jobs.values() if job.state is PROCESSING}
         self._ready: list[tuple[int, int, int, str]] | None = None
         self._later: list[tuple[datetime, int, str]] = []
         self._touched: deque[str | None] = deque(maxlen=REMEMBERED_EVENTS_MAX)
-        for job in self.jobs.values():
-            self.counts[job.state] += 1
-            if job.state is State.PROCESSING:
-                self.processing.add(job.id)
-            self._note_number(job.id)
+        for id in self.jobs:
+            self._note_number(id)
 
     def prepare(self, events: Iterable[JobEvent], first: int | None = None) -> list[Change]:
         """Return what *events* would change; changes nothing.
@@ -73,8 +72,8 @@ class Table:
 
     def apply(self, changes: Iterable[Change]) -> None:
         """Take in what `prepare` returned."""
-        for id, before, after, at in changes:
-            self._take(id, before, after, at)
+        for change in changes:
+            self._take(*change)
 
     def fold(self, event: JobEvent) -> None:
         """Take in the next event.
@@ -110,14 +109,15 @@ class Table:
             self._note_number(id)
         else:
             self.counts[before.state] -= 1
-            self.processing.discard(id)
+            if before.state is PROCESSING:
+                self.processing.discard(id)
         if after is None:
             del self.jobs[id]
         else:
             state = after.state
             self.jobs[id] = after
             self.counts[state] += 1
-            if state is State.PROCESSING:
+            if state is PROCESSING:
                 self.processing.add(id)
             elif self._ready is not None and state in WAITING:
                 self._file(after, self._ready)

@@ -15,6 +15,7 @@ from queuectl_magics.job import JobSpec, State
 from queuectl_magics.settings import BASE_MAX, RETRIES_MAX, SECONDS_MAX
 
 COMMAND_BYTES_MAX = 8 * 1024 * 1024
+UTF8_BYTES_MAX = 4
 PRIORITY_MAX = 1_000_000
 TIMEOUT_S_MIN = 0.001
 OUTPUT_MIN = 16 * 1024
@@ -35,9 +36,7 @@ def check(spec: JobSpec) -> None:
         >>> check(JobSpec(command="echo hi", id="job-1"))
 
     """
-    _check_command(spec.command)
-    if spec.id is not None:
-        _check_id(spec.id)
+    check_own(spec)
     if spec.name is not None:
         _check_name("name", spec.name)
     for tag in spec.tags:
@@ -64,10 +63,24 @@ def check(spec: JobSpec) -> None:
         _check_text(f"the value of the environment variable {name}", value)
 
 
+def check_own(spec: JobSpec) -> None:
+    """Accept what *spec* does not share with another of the same policy: its command, its id.
+
+    Raises:
+        InvalidInputError: with the first thing that does not fit.
+
+    """
+    _check_command(spec.command)
+    if spec.id is not None:
+        _check_id(spec.id)
+
+
 def _check_text(what: str, text: str) -> None:
     if "\0" in text:
         msg = f"{what} contains a NUL byte, which no process can be given: remove it"
         raise InvalidInputError(msg)
+    if text.isascii():
+        return
     try:
         text.encode()
     except UnicodeEncodeError as error:
@@ -80,7 +93,7 @@ def _check_command(command: str) -> None:
         msg = "the command is empty: give one, like  echo hello"
         raise InvalidInputError(msg)
     _check_text("the command", command)
-    if len(command.encode()) > COMMAND_BYTES_MAX:
+    if len(command) * UTF8_BYTES_MAX > COMMAND_BYTES_MAX < len(command.encode()):
         limit = COMMAND_BYTES_MAX // 1024**2
         msg = f"the command is longer than {limit} MiB: put its data into a file"
         raise InvalidInputError(msg)

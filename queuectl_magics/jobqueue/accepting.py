@@ -7,13 +7,14 @@ job is the lifecycle's business.
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from operator import attrgetter
 from typing import Any
 
-import msgspec
+from msgspec.structs import replace
 
 from queuectl_magics import codec, lifecycle, validation
 from queuectl_magics.errors import InvalidInputError, RefusedError
@@ -43,11 +44,16 @@ def read_specs(wanted: Iterable[Wanted]) -> list[JobSpec]:
         msg = "enqueue_all takes a list of jobs: for a single one there is enqueue"
         raise InvalidInputError(msg)
     specs: list[JobSpec] = []
+    policy = None
     wanted = list(wanted)
     for number, one in enumerate(wanted, 1):
         try:
-            spec = one if isinstance(one, JobSpec) else codec.spec_from(_as_dict(one))
-            validation.check(spec)
+            spec = _as_spec(one)
+            if spec.policy == policy:
+                validation.check_own(spec)
+            else:
+                validation.check(spec)
+                policy = spec.policy
         except InvalidInputError as error:
             where = f"job {number} of {len(wanted)}: " if len(wanted) > 1 else ""
             raise InvalidInputError(where + str(error)) from None
@@ -55,12 +61,16 @@ def read_specs(wanted: Iterable[Wanted]) -> list[JobSpec]:
     return specs
 
 
-def _as_dict(wanted: Any) -> Any:
-    """Return *wanted* with times, sizes and paths as they are kept: `"10m"` becomes 600.0."""
+def _as_spec(wanted: Any) -> JobSpec:
+    if isinstance(wanted, JobSpec):
+        return wanted
     if isinstance(wanted, str):
-        return {"command": wanted}
-    if not isinstance(wanted, Mapping):
-        return wanted  # to be refused
+        return JobSpec(command=wanted)
+    return codec.spec_from(_as_dict(wanted) if isinstance(wanted, Mapping) else wanted)
+
+
+def _as_dict(wanted: Mapping[Any, Any]) -> dict[Any, Any]:
+    """Return *wanted* with times, sizes and paths as they are kept: `"10m"` becomes 600.0."""
     read = {}
     for key, value in wanted.items():
         reader = _READERS.get(codec.ALIASES.get(str(key), str(key)))
@@ -102,15 +112,9 @@ def assign_ids(table: Table, specs: Sequence[JobSpec]) -> list[str]:
                 msg = f"the id {spec.id!r} is taken: choose another, or leave it out"
                 raise InvalidInputError(msg)
             taken.add(spec.id)
-    ids, number = [], table.next_number
-    for spec in specs:
-        id = spec.id
-        while id is None:
-            if str(number) not in table.jobs and str(number) not in taken:
-                id = str(number)
-            number += 1
-        ids.append(id)
-    return ids
+    numbers = map(str, itertools.count(table.next_number))
+    free = (number for number in numbers if number not in table.jobs and number not in taken)
+    return [next(free) if spec.id is None else spec.id for spec in specs]
 
 
 def accept(
@@ -129,18 +133,23 @@ def accept(
         InvalidInputError: an id is taken.
 
     """
+    policy = record = None
     for spec, id, env_ref in zip(specs, assign_ids(table, specs), env_refs, strict=True):
-        where = os.path.join(cwd, spec.cwd) if spec.cwd else cwd
-        record = lifecycle.new_job(
-            msgspec.structs.replace(spec, cwd=where),
-            id=id,
-            now=now,
-            max_retries=config.max_retries,
-            backoff_base=config.backoff_base,
-            backoff_cap_s=config.backoff_cap,
-            environ_ref=environ_ref,
-            env_ref=env_ref,
-        )
+        if record is not None and spec.policy == policy:
+            record = replace(record, id=id, command=spec.command)
+        else:
+            record = lifecycle.new_job(
+                replace(spec, cwd=os.path.join(cwd, spec.cwd)) if spec.cwd else spec,
+                id=id,
+                now=now,
+                max_retries=config.max_retries,
+                backoff_base=config.backoff_base,
+                backoff_cap_s=config.backoff_cap,
+                cwd=cwd,
+                environ_ref=environ_ref,
+                env_ref=env_ref,
+            )
+            policy = spec.policy
         yield lifecycle.enqueue(record)
 
 
