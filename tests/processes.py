@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 
@@ -33,9 +34,19 @@ def is_alive(pid: int) -> bool:
     return stat_of(pid)[:1] not in ([], ["Z"])
 
 
-def processes_with(*words: bytes) -> list[int]:
+def session_of(leader: int) -> list[int]:
+    """Return the processes in the session that *leader* began, whether it still lives or not."""
+    found = []
+    for pid in pids():
+        with contextlib.suppress(OSError):
+            if os.getsid(pid) == leader:
+                found.append(pid)
+    return found
+
+
+def processes_with(*words: bytes, files: Sequence[str] = ("environ", "cmdline")) -> list[int]:
     """Return the living processes that have one of *words* in their environment or arguments."""
-    return [pid for pid in pids() if words_of(pid, "environ", "cmdline") & {*words}]
+    return [pid for pid in pids() if words_of(pid, *files) & {*words}]
 
 
 def guards_of(home: Path) -> list[int]:

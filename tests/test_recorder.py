@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from processes import is_alive, pids, stat_of, words_of
+from processes import is_alive, processes_with, session_of, stat_of
 from queuectl_magics import recorder
 
 SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP", "SIGKILL"]
@@ -169,25 +169,25 @@ class Attempt:
 
     def members(self) -> set[int]:
         """Return what is alive of it besides the recorder."""
-        wanted, found = f"{recorder.MARKER_VARIABLE}={self.marker}".encode(), set()
-        for pid in filter(is_alive, pids()):
-            if stat_of(pid)[3:4] == [f"{self.pid}"] or wanted in words_of(pid, "environ"):
-                found.add(pid)
-        return found - {self.pid}
+        wanted = f"{recorder.MARKER_VARIABLE}={self.marker}".encode()
+        found = {*session_of(self.pid), *processes_with(wanted, files=["environ"])}
+        return set(filter(is_alive, found)) - {self.pid}
 
     def signal(self, number: int) -> int:
         """Signal the whole tree."""
         return recorder.signal_tree(self.path, self.marker, number)
 
-    def kill(self) -> None:
-        """Leave nothing of it."""
-        for pid in self.members():
+    def kill(self) -> set[int]:
+        """Kill what is alive of it, and return what that was."""
+        found = self.members()
+        for pid in found:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         with contextlib.suppress(ChildProcessError):
             if os.waitpid(self.pid, os.WNOHANG)[0] == 0:
                 os.kill(self.pid, signal.SIGKILL)
                 os.waitpid(self.pid, 0)
+        return found
 
 
 @pytest.fixture
@@ -201,9 +201,8 @@ def attempt(tmp_path):
 
     yield start
     for one in started:
-        while one.members():
-            one.kill()
-        one.kill()
+        while one.kill():
+            pass
 
 
 @pytest.fixture
