@@ -26,8 +26,8 @@ from queuectl_magics.errors import StoreFullError
 from queuectl_magics.job import Exit
 from queuectl_magics.store import Store
 from queuectl_magics.store.compaction import compact
+from tables import STATES
 
-STATES = ["pending", "processing", "completed", "failed", "dead", "cancelled"]
 settings.register_profile("quick", max_examples=150, stateful_step_count=30)
 settings.register_profile("soak", max_examples=20_000, stateful_step_count=60)
 PROFILE = settings.get_profile(
