@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import Counter
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -297,8 +298,17 @@ def test_lock_that_another_thread_waits_for_is_left_to_it(home, opened):
 # --- interrupts ---------------------------------------------------------------------------------
 
 
+def look_again_after(store: Store, interrupted: Callable) -> None:
+    """Look at a journal twice: at first Ctrl-C comes while the table takes in an event."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Table, "_take", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            store.catch_up()
+    store.catch_up()
+
+
 @pytest.mark.parametrize("step", range(5))
-def test_interrupt_while_reading_leaves_no_half_read_table(opened, monkeypatch, step):
+def test_interrupt_while_reading_leaves_no_half_read_table(opened, step):
     """Ctrl-C may fall anywhere between two steps of the fold; the next look is right."""
     other = Store(opened.paths.home)
     other.transact(enqueue("1", "2", "3"))
@@ -312,11 +322,7 @@ def test_interrupt_while_reading_leaves_no_half_read_table(opened, monkeypatch, 
             raise KeyboardInterrupt
         take(table, id, before, after, at)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(Table, "_take", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            opened.catch_up()
-    opened.catch_up()
+    look_again_after(opened, interrupted)
 
     assert other.table.jobs == opened.table.jobs
     assert other.table.counts == opened.table.counts
@@ -325,9 +331,7 @@ def test_interrupt_while_reading_leaves_no_half_read_table(opened, monkeypatch, 
 
 
 @pytest.mark.parametrize("step", range(2))
-def test_interrupt_while_going_on_to_a_new_journal_leaves_no_half_read_table(
-    opened, monkeypatch, step
-):
+def test_interrupt_while_going_on_to_a_new_journal_leaves_no_half_read_table(opened, step):
     """The table goes over from the old journal to the new one, whole or not at all."""
     other = Store(opened.paths.home)
     other.transact(enqueue("1", "2", "3"))
@@ -343,11 +347,7 @@ def test_interrupt_while_going_on_to_a_new_journal_leaves_no_half_read_table(
             table.counts[after.state] += 1
             raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch:
-        patch.setattr(Table, "_take", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            opened.catch_up()
-    opened.catch_up()
+    look_again_after(opened, interrupted)
 
     assert other.table.jobs == opened.table.jobs
     assert other.table.counts == opened.table.counts
