@@ -21,8 +21,12 @@ from typing import Any, NamedTuple
 import pytest
 from hypothesis import HealthCheck, settings
 
+from benches import FOR_EVER_S, Bench
 from processes import processes_with
+from queuectl_magics import limits, worker
+from queuectl_magics.jobqueue import JobQueue, looking
 from queuectl_magics.store import Store
+from queuectl_magics.worker import Stopping
 from stores import MEMORY
 
 # A busy machine must not fail a test: how long an example takes says nothing about the product.
@@ -123,6 +127,42 @@ def terminal(own_home: Path) -> Iterator[Terminal]:
     terminal = Terminal(own_home)
     yield terminal
     terminal.close()
+
+
+@pytest.fixture
+def bench(own_home, tmp_path):
+    """A queue with nothing in it; its worker leaves in the end, and its jobs are killed."""
+    bench = Bench(own_home, tmp_path / "work")
+    yield bench
+    if (own := bench.queue.own_worker) is not None and own.is_alive():
+        own.stop(Stopping.LEAVE)
+        own.join(10)
+    bench.queue.close()
+
+
+@pytest.fixture
+def elsewhere(bench):
+    """The same queue, opened once more: it sees what another process would see, and no more."""
+    with JobQueue(bench.home) as queue:
+        yield queue
+
+
+@pytest.fixture
+def only_bells(monkeypatch):
+    """A worker that never looks around by itself: what it does, it does because it was woken."""
+    monkeypatch.setattr(worker, "LOOK_S", FOR_EVER_S)
+    monkeypatch.setattr(worker, "TIDY_AFTER_S", FOR_EVER_S)
+    monkeypatch.setattr(worker, "ADOPT_EVERY_S", FOR_EVER_S)
+    monkeypatch.setattr(limits, "CALM_S", FOR_EVER_S)
+    monkeypatch.setattr(looking, "CONFIG_LOOK_S", FOR_EVER_S, raising=False)
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    """A worker that looks around, and tries again, all the time."""
+    monkeypatch.setattr(worker, "LOOK_S", 0.02)
+    monkeypatch.setattr(worker, "RETRY_S", 0.02)
+    monkeypatch.setattr(worker, "ADOPT_EVERY_S", 0.01)
 
 
 @pytest.fixture

@@ -1,0 +1,188 @@
+"""Whatever kills a worker or a recorder: each job runs once, and nothing stays behind."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import time
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from benches import FOR_EVER_S, HELD, LOUD, MARK, SOON_S, kill
+from queuectl_magics import recorder, worker
+from queuectl_magics.job import State
+
+DIE = """
+import os, signal
+from queuectl_magics.engines.local import LocalEngine as E
+die = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+# --- a worker that is killed ---------------------------------------------------------------------
+
+
+def test_job_goes_on_when_its_worker_is_killed_and_is_adopted(bench, terminal, until):
+    """Exit code and output are kept, and it has run exactly once."""
+    job = bench.enqueue(f"{HELD}; exit 7", max_retries=1)
+    process = terminal.start("worker", "start")
+    until(bench.begun())
+    kill(process)
+    bench.queue.worker()
+    assert State.PROCESSING is job.state
+    bench.go()
+    job.wait(60)
+
+    assert (State.DEAD, 7, 1) == (job.state, job.exit_code, job.attempts)
+    assert "begun\ndone\n" == job.output
+    assert ["1.1"] == bench.runs
+
+
+def test_job_that_ended_while_nobody_was_there_is_settled(bench, terminal, until):
+    """The next worker reads the exit record, and the end is dated when it was."""
+    job = bench.enqueue(HELD)
+    process = terminal.start("worker", "start")
+    until(bench.begun())
+    kill(process)
+    bench.go()
+    recorder.wait_until_gone(bench.run_path(job))
+    gone_at = datetime.now(UTC)
+    time.sleep(0.3)  # not for a condition: the end must not be dated by the look
+    bench.drain()
+
+    assert State.COMPLETED is job.state
+    assert job.record.finished_at < gone_at + timedelta(seconds=0.2)
+    assert ["1.1"] == bench.runs
+
+
+def test_living_worker_adopts_from_a_dead_one(bench, terminal, until, impatient):
+    """Nobody has to start anything: a worker that is there takes over by itself."""
+    job = bench.enqueue(HELD)
+    process = terminal.start("worker", "start")
+    until(bench.begun())
+    bench.queue.worker()
+    kill(process)
+    bench.go()
+
+    assert State.COMPLETED is job.wait(60).state
+    assert ["1.1"] == bench.runs
+
+
+def test_adopted_attempt_takes_a_slot(bench, terminal, until):
+    """Adopting does not make a worker run more jobs than it should."""
+    bench.enqueue(LOUD.format(HELD))
+    process = terminal.start("worker", "start")
+    until(bench.begun())
+    kill(process)
+    own = bench.queue.worker(1)
+    second = bench.enqueue(LOUD.format(":"))
+    until(own.has_looked.is_set)
+    assert ["+ 1"] == bench.lines("log")
+    assert State.PENDING is second.state
+    bench.go()
+    bench.queue.wait(timeout=60)
+
+    assert ["+ 1", "- 1", "+ 2", "- 2"] == bench.lines("log")
+
+
+POINTS = {
+    "about to lease": "E.prepare = die",
+    "claimed": """
+prepare = E.prepare
+E.prepare = lambda *a: (prepare(*a), die())""",
+    "leased": "E.start = die",
+    "spawned": """
+start = E.start
+E.start = lambda *a: (start(*a), die())""",
+    "before it is on disk": "from queuectl_magics.store import Store\nStore.sync = die",
+    "ended": "from queuectl_magics import lifecycle\nlifecycle.settle = die",
+    "settled": "E.forget = die",
+}
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_job_runs_exactly_once_wherever_its_worker_is_killed(bench, terminal, point):
+    """No attempt is lost, counted or repeated, at whichever step the worker dies."""
+    job = bench.enqueue(f"{MARK}; echo done; exit 0")
+    process = terminal.start("worker", "start", before=DIE + POINTS[point])
+    said, _ = process.communicate(timeout=60)
+    assert -signal.SIGKILL == process.returncode, said
+    bench.drain()
+
+    record = job.record
+    assert (State.COMPLETED, 0, 0) == (record.state, record.attempts, record.interrupts)
+    assert 1 == len(bench.runs)
+    assert "done\n" == job.output
+
+
+# --- a recorder that is killed -------------------------------------------------------------------
+
+
+def test_job_whose_recorder_is_killed_runs_again_when_it_is_gone(bench, until, impatient):
+    """First its command is waited for, then it is one interrupt and runs again: never two."""
+    overlap = "exec 8>only; flock -n 8 || echo overlap >>log"
+    bench.queue.worker()
+    job = bench.enqueue(f"{overlap}; {HELD}")
+    until(bench.begun())
+    os.kill(recorder.read_record(bench.run_path(job)).pid, signal.SIGKILL)
+    other = bench.enqueue()
+    looks = time.monotonic() + 0.3
+    until(lambda: time.monotonic() > looks)
+    assert State.PROCESSING is job.state
+    assert State.PENDING is other.state
+    bench.go()
+    bench.queue.wait(timeout=60)
+
+    assert (State.COMPLETED, 0, 1) == (job.state, job.attempts, job.record.interrupts)
+    assert ["1.1", "1.2", "2.1"] == sorted(bench.runs)
+    assert [] == bench.lines("log")
+
+
+KILLS_ITS_RECORDER = "kill -9 $(cut -d' ' -f6 /proc/self/stat)"
+
+
+def test_five_interrupts_are_the_end(bench, impatient):
+    """A job that takes its recorder down with it is not tried for ever."""
+    job = bench.enqueue(f"{MARK}; {KILLS_ITS_RECORDER}", max_retries=1)
+    bench.drain()
+
+    assert (State.DEAD, 0, 5) == (job.state, job.attempts, job.record.interrupts)
+    assert "interrupted 5 times" == job.record.reason
+    assert [f"1.{number}" for number in range(1, 6)] == bench.runs
+
+
+def test_interrupted_job_runs_again_at_once(bench, until, only_bells):
+    """What was handed back is due: it does not wait for the worker to look around."""
+    bench.queue.worker()
+    job = bench.enqueue(f"{MARK}; [ $QUEUECTL_ATTEMPT = 2 ] || {KILLS_ITS_RECORDER}")
+    until(lambda: job.state is State.COMPLETED, SOON_S)
+
+    assert 1 == job.record.interrupts
+
+
+def test_child_that_someone_else_reaped_does_not_stop_the_worker(bench, until, monkeypatch):
+    """A kernel's user may call `os.wait()`, or ignore SIGCHLD: the exit record is there."""
+
+    def too_late(pid: int, options: int) -> None:
+        os.waitpid(pid, options)
+        raise ChildProcessError(errno.ECHILD, os.strerror(errno.ECHILD))
+
+    monkeypatch.setattr(os, "wait4", too_late)
+    own = bench.queue.worker()
+    job = bench.enqueue(f"{MARK}; exit 7", max_retries=1)
+    until(lambda: job.state is State.DEAD, SOON_S)
+
+    assert (7, ["1.1"]) == (job.exit_code, bench.runs)
+    assert own.is_alive()
+
+
+def test_job_whose_time_is_up_is_ended_then(bench, monkeypatch, until):
+    """Nothing else that a worker has to do later puts off what it has to do now."""
+    monkeypatch.setattr(worker, "TIDY_AFTER_S", FOR_EVER_S)
+    bench.queue.worker()
+    job = bench.enqueue(HELD, timeout_s=0.3, max_retries=1)
+    until(lambda: job.state is State.DEAD, SOON_S)
+
+    assert "timed out after 0.3 s" == job.record.reason

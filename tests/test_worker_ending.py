@@ -1,0 +1,235 @@
+"""A worker that is told to stop, and a job that is called off: both end in good order."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import subprocess
+import time
+
+import pytest
+
+from benches import HELD, MARK, SOON_S, begin, kill
+from queuectl_magics.engines.local import LocalEngine
+from queuectl_magics.job import State
+from queuectl_magics.validation import OUTPUT_MAX
+from queuectl_magics.worker import Stopping
+
+# --- stopping ------------------------------------------------------------------------------------
+
+
+def stop_by_signal(number):
+    """Return how to stop a worker by a signal."""
+    return lambda _terminal, process: process.send_signal(number)
+
+
+def stop_by_verb(*arguments):
+    """Return how to stop all workers from another terminal."""
+    return lambda terminal, _process: terminal.run("worker", "stop", *arguments)
+
+
+ONCE = [stop_by_signal(signal.SIGTERM), stop_by_signal(signal.SIGINT), stop_by_verb()]
+
+
+@pytest.mark.parametrize("stop", ONCE, ids=["TERM", "INT", "verb"])
+def test_stopped_worker_finishes_what_it_runs(bench, terminal, until, stop):
+    """The current job is finished, no other is begun, and the exit code is 0."""
+    job, process = begin(bench, terminal, until)
+    stop(terminal, process)
+    assert process.poll() is None
+    bench.go()
+    said, _ = process.communicate(timeout=60)
+
+    assert 0 == process.returncode, said
+    assert (State.COMPLETED, "begun\ndone\n") == (job.state, job.output)
+    assert ["1.1"] == bench.runs
+    assert [] == bench.queue.workers()
+
+
+def insist(process, number: int) -> None:
+    """Signal until it ends: a signal may come while the first is still being told."""
+    while process.poll() is None:
+        process.send_signal(number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(2)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_worker_stopped_twice_ends_its_jobs_and_hands_them_back(bench, terminal, until, number):
+    """The job is pending again as if it had never run: neither failed nor interrupted."""
+    job, process = begin(bench, terminal, until)
+    process.send_signal(number)
+    said = ""
+    while "Stopping" not in said:
+        said = process.stdout.readline()
+    insist(process, number)
+
+    record = job.record
+    assert 0 == process.returncode
+    assert (State.PENDING, 0, 0, 1) == (
+        record.state,
+        record.attempts,
+        record.interrupts,
+        record.attempt,
+    )
+    until(lambda: not bench.members(job))
+    bench.go()
+    bench.drain()
+    assert ["1.1", "1.2", "2.1"] == sorted(bench.runs)
+    assert State.COMPLETED is job.state
+
+
+TWICE = """
+import click, os, signal
+echo = click.echo
+def again(text=None, **keys):
+    echo(text, **keys)
+    if text and "Stopping" in text:
+        click.echo = echo
+        os.kill(os.getpid(), signal.SIGTERM)
+click.echo = again
+"""
+
+
+def test_second_signal_counts_however_soon_it_comes(bench, terminal, until):
+    """Whoever reads that the worker is stopping, and signals again, is heard."""
+    _, process = begin(bench, terminal, until, before=TWICE)
+    process.send_signal(signal.SIGTERM)
+
+    until(lambda: process.poll() is not None, SOON_S)
+
+
+def test_worker_told_to_stop_now_hands_its_jobs_back(bench, terminal, until):
+    """The same by `worker stop --now`; what ignores TERM is killed after its grace."""
+    job = bench.enqueue(f"trap '' TERM; {HELD}", grace_s=0.2)
+    process = terminal.start("worker", "start")
+    until(bench.begun())
+    terminal.run("worker", "stop", "--now")
+    process.communicate(timeout=60)
+
+    assert 0 == process.returncode
+    assert (State.PENDING, 0, 0) == (job.state, job.attempts, job.record.interrupts)
+    until(lambda: not bench.members(job))
+
+
+def test_job_that_ended_while_its_worker_was_stopping_is_not_run_again(bench, until):
+    """Only what was cut short is handed back; a result that came first stands."""
+    own = bench.queue.worker(2)
+    held, short = (
+        bench.enqueue(HELD),
+        bench.enqueue(f"{MARK}; until [ -e ok ]; do sleep 0.02; done"),
+    )
+    until(bench.begun(2))
+    bench.go("ok")
+    short.wait(60)
+    own.stop(Stopping.NOW)
+    assert own.join(60)
+
+    assert (State.PENDING, State.COMPLETED) == (held.state, short.state)
+
+
+def test_worker_that_leaves_lets_its_jobs_go_on(bench, until):
+    """A kernel that closes does not wait and ends nothing; the next worker settles the end."""
+    own = bench.queue.worker()
+    job = bench.enqueue(HELD)
+    until(bench.begun())
+    own.stop(Stopping.LEAVE)
+    assert own.join(60)
+    assert State.PROCESSING is job.state
+    bench.go()
+    bench.drain()
+
+    assert (State.COMPLETED, ["1.1"], "begun\ndone\n") == (job.state, bench.runs, job.output)
+
+
+# --- cancelling ----------------------------------------------------------------------------------
+
+TREE = f"{MARK}; setsid sleep 100 & (setsid sleep 100 &); nohup sleep 100 | cat & wait"
+
+
+def test_cancelled_job_is_gone_within_a_second(bench, elsewhere, until):
+    """All its processes are, wherever they went; the job is cancelled, and not tried again."""
+    bench.queue.worker()
+    job = bench.enqueue(TREE)
+    until(bench.begun())
+    until(lambda: len(bench.members(job)) >= 6)
+    asked_at = time.monotonic()
+    elsewhere.job(job.id).cancel()
+    until(lambda: job.state is State.CANCELLED)
+    took_s = time.monotonic() - asked_at
+
+    assert took_s < 1
+    assert [] == until(lambda: [] if bench.members(job) else [[]]) or True
+    assert not bench.members(job)
+    assert "cancelled while running" == job.record.reason
+    assert ["1.1"] == bench.runs
+
+
+def test_cancel_from_elsewhere_is_heard_at_once(bench, elsewhere, until, only_bells):
+    """A worker without a free slot, which was woken a moment ago, still hears of it."""
+    bench.queue.worker()
+    for number in "123":
+        bench.enqueue(HELD, output_bytes_max=OUTPUT_MAX)  # its log need not be looked at
+        until(lambda number=number: f"{number}.1" in bench.runs)
+        job = elsewhere.job(number)  # asking the worker's own queue would make it look
+        job.cancel()
+        until(lambda job=job: job.state is State.CANCELLED, SOON_S)
+
+
+def test_job_that_ignores_term_is_killed_after_its_grace(bench, until):
+    """TERM first, KILL when the grace is over."""
+    bench.queue.worker()
+    job = bench.enqueue(f"trap 'echo asked >>asked' TERM; while :; do {MARK}; sleep 0.02; done",
+                        grace_s=0.5)  # fmt: skip
+    until(bench.begun())
+    asked_at = time.monotonic()
+    job.cancel().wait(60)
+    took_s = time.monotonic() - asked_at
+
+    assert took_s >= 0.5
+    assert (State.CANCELLED, ["asked"]) == (job.state, bench.lines("asked"))
+    until(lambda: not bench.members(job))
+
+
+def test_cancelled_job_may_tidy_up(bench, until):
+    """A job that ends well after TERM is cancelled all the same."""
+    bench.queue.worker()
+    job = bench.enqueue(f"trap 'echo tidy; exit 0' TERM; {HELD}")
+    until(bench.begun())
+    job.cancel().wait(60)
+
+    assert State.CANCELLED is job.state
+    assert "tidy" in job.output
+
+
+def test_cancel_works_while_the_worker_is_dead(bench, terminal, until):
+    """Whoever cancels ends the processes, asking first, and records the end."""
+    job = bench.enqueue(f"trap 'echo asked >>asked; exit 0' TERM; {HELD}")
+    process = terminal.start("worker", "start")
+    until(bench.begun())
+    kill(process)
+    assert bench.members(job)
+    job.cancel()
+
+    assert State.CANCELLED is job.state
+    assert ["asked"] == bench.lines("asked")
+    until(lambda: not bench.members(job))
+
+
+def test_job_cancelled_while_it_starts_does_not_slip_through(bench, elsewhere, until, monkeypatch):
+    """A cancel that comes between the lease and the start still ends the job."""
+    start, asked = LocalEngine.start, []
+
+    def cancel_first(self, job, prepared, environ):
+        if not asked:
+            asked.append(job.id)
+            elsewhere.cancel(job.id)
+        return start(self, job, prepared, environ)
+
+    monkeypatch.setattr(LocalEngine, "start", cancel_first)
+    bench.queue.worker()
+    job = bench.enqueue(HELD)
+    job.wait(60)
+
+    assert State.CANCELLED is job.state
+    until(lambda: not bench.members(job))

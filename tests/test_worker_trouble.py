@@ -1,0 +1,286 @@
+"""A worker goes on when the store, the disk or the system refuse, and when it was fenced off."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import threading
+import time
+from datetime import UTC, datetime
+
+import pytest
+
+from benches import HELD, LOUD, MARK, SOON_S, most_at_once
+from queuectl_magics import lifecycle, presence, recorder, worker
+from queuectl_magics.engines.local import LocalEngine
+from queuectl_magics.errors import StoreFullError
+from queuectl_magics.job import Exit, State
+from queuectl_magics.jobqueue import JobQueue
+from queuectl_magics.presence import Presence
+from queuectl_magics.store import Store, store
+from queuectl_magics.worker import Stopping
+
+# --- trouble -------------------------------------------------------------------------------------
+
+
+TROUBLES = {
+    "a full disk": StoreFullError("the disk is full"),
+    "no descriptors": OSError(errno.EMFILE, "Too many open files"),
+}
+
+
+@pytest.mark.parametrize("trouble", TROUBLES)
+def test_worker_recovers_when_the_store_refuses(bench, monkeypatch, impatient, trouble):
+    """Nothing is stuck or repeated: each job runs once, and the worker says what was wrong."""
+    transact, left, seen = Store.transact, [1, 2, 3, 5, 6, 8], []
+
+    def refuse(store, *args, **keys):
+        if threading.current_thread().name == "queuectl-worker":
+            seen.append(1)
+            if len(seen) in left:
+                raise TROUBLES[trouble]
+        return transact(store, *args, **keys)
+
+    monkeypatch.setattr(Store, "transact", refuse)
+    jobs = [bench.enqueue() for _ in range(6)]
+    bench.drain(2)
+
+    assert {State.COMPLETED} == {job.state for job in jobs}
+    assert sorted(f"{job.id}.1" for job in jobs) == sorted(bench.runs)
+
+
+@pytest.fixture
+def one_of_three_leases(monkeypatch):
+    """A disk that is full in the middle of three leases, once: only the first is stored."""
+    write, cut = os.write, []
+
+    def only_the_first(fd, data):
+        text = bytes(data)
+        if not cut and text.count(b'"op":"leased"') == 3:
+            cut.append(fd)
+            return write(fd, text[: text.index(b"\n") + 10])
+        if cut == [fd]:
+            cut.append("full")
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(fd, data)
+
+    monkeypatch.setattr(os, "write", only_the_first)
+    return cut
+
+
+def test_lease_that_was_stored_in_part_is_handed_back(bench, impatient, one_of_three_leases):
+    """What was leased but never started is not stuck: the worker finds it among its own."""
+    jobs = [bench.enqueue() for _ in range(3)]
+    bench.queue.worker(3)
+    bench.queue.wait(timeout=60)
+
+    assert one_of_three_leases
+    assert {(State.COMPLETED, 0, 0)} == {
+        (job.state, job.attempts, job.record.interrupts) for job in jobs
+    }
+    assert [job.id for job in jobs] == sorted(run.partition(".")[0] for run in bench.runs)
+
+
+def test_draining_does_not_end_before_what_was_stored_in_part(
+    bench, monkeypatch, one_of_three_leases
+):
+    """A worker that works everything off leaves none of its own leases behind."""
+    monkeypatch.setattr(worker, "RETRY_S", 0.02)
+    jobs = [bench.enqueue() for _ in range(3)]
+    bench.drain(3)
+
+    assert one_of_three_leases
+    assert [State.COMPLETED] * 3 == [job.state for job in jobs]
+
+
+def failing(monkeypatch, name: str, *, times: int, skip: int = 0, error: BaseException):
+    """Let a step of the engine fail that many times, after it worked *skip* times."""
+    step, calls = getattr(LocalEngine, name), []
+
+    def fail(*args):
+        calls.append(1)
+        if skip < len(calls) <= skip + times:
+            raise error
+        return step(*args)
+
+    monkeypatch.setattr(LocalEngine, name, fail)
+    return calls
+
+
+def test_worker_recovers_when_nothing_can_be_prepared(bench, monkeypatch, impatient):
+    """No descriptors, no space for a run file: the job stays pending until there are some."""
+    error = OSError(errno.EMFILE, "Too many open files")
+    calls = failing(monkeypatch, "prepare", times=3, error=error)
+    job = bench.enqueue()
+    bench.drain()
+
+    assert 4 == len(calls)
+    assert (State.COMPLETED, 0, 1) == (job.state, job.attempts, job.record.attempt)
+
+
+def test_end_is_recorded_though_nothing_more_can_be_started(bench, monkeypatch, until, impatient):
+    """On a full disk no run file can be made; what has ended must not wait for that."""
+    error = OSError(errno.ENOSPC, "No space left on device")
+    failing(monkeypatch, "prepare", times=10**9, skip=1, error=error)
+    bench.queue.worker()
+    first, second = bench.enqueue(), bench.enqueue()
+    until(lambda: first.state is State.COMPLETED, SOON_S)
+
+    assert State.PENDING is second.state
+
+
+def test_job_is_started_though_another_cannot_be_forgotten(bench, monkeypatch, impatient):
+    """What goes wrong in tidying up after one job keeps no leased job from its start."""
+    error = OSError(errno.EROFS, "Read-only file system")
+    failing(monkeypatch, "forget", times=1, error=error)
+    jobs = [bench.enqueue(), bench.enqueue()]
+    bench.drain()
+
+    assert {State.COMPLETED} == {job.state for job in jobs}
+    assert ["1.1", "2.1"] == bench.runs
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENOSYS])
+def test_worker_does_without_descriptors_of_processes(bench, monkeypatch, until, number):
+    """An old kernel, a strict container or too many open files: the end is seen all the same."""
+
+    def refuse(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "pidfd_open", refuse)
+    bench.queue.worker(2)
+    jobs = [bench.enqueue() for _ in range(3)]
+    until(lambda: {State.COMPLETED} == {job.state for job in jobs}, SOON_S)
+
+    assert ["1.1", "2.1", "3.1"] == sorted(bench.runs)
+
+
+def test_worker_runs_jobs_among_a_thousand_open_files(bench, raised_limit, until):
+    """A kernel may have more files open than select() can watch."""
+    with contextlib.ExitStack() as many:
+        for _ in range(1100):
+            many.enter_context(open(os.devnull))
+        bench.queue.worker()
+        job = bench.enqueue(HELD)
+        until(bench.begun())
+        bench.go()
+        job.wait(10)
+
+    assert State.COMPLETED is job.state
+
+
+def test_worker_survives_who_watches_it(bench):
+    """An error in showing a change keeps no job from its end."""
+
+    def fail(_jobs) -> None:
+        raise LookupError
+
+    jobs = [bench.enqueue(), bench.enqueue()]
+    last = bench.queue.new_worker(on_change=fail, drain=True)
+    last.start()
+    last.join(60)
+
+    assert {State.COMPLETED} == {job.state for job in jobs}
+
+
+def test_job_is_not_stuck_when_the_disk_did_not_confirm(bench, monkeypatch, until, impatient):
+    """A worker that may write no more, after a failed fsync, must not sit on its jobs."""
+    sync, failed = store.sync_data, []
+
+    def fail_once(fd: int) -> None:
+        if not failed and threading.current_thread() is not threading.main_thread():
+            failed.append(fd)
+            raise OSError(errno.EIO, "Input/output error")
+        sync(fd)
+
+    job = bench.enqueue()
+    monkeypatch.setattr(store, "sync_data", fail_once)
+    last = bench.queue.new_worker()
+    last.start()
+    until(lambda: failed)
+    with JobQueue(bench.home) as queue:
+        queue.worker()
+        until(lambda: queue.job(job.id).state is State.COMPLETED, SOON_S)
+
+    assert 1 == len({run.partition(".")[0] for run in bench.runs})
+    last.stop(Stopping.LEAVE)
+    assert last.join(10)
+
+
+# --- fencing -------------------------------------------------------------------------------------
+
+
+def fence(bench, job) -> None:
+    """Take a job away from its worker, as if another had judged its attempt to be over."""
+    attempt = job.record.attempt
+    bench.queue.store.transact(
+        lambda table, now: [
+            lifecycle.hand_back(table.jobs[job.id], attempt, now=now, reason="fenced")
+        ]
+    )
+
+
+@pytest.fixture
+def someone(bench):
+    """The name of a worker that is alive and does nothing."""
+    someone = Presence(
+        bench.queue.store.paths.workers, kind="python", count=1, now=datetime.now(UTC)
+    )
+    someone.announce()
+    yield someone.info.name
+    someone.leave()
+
+
+def test_late_result_of_a_fenced_attempt_is_refused(bench, until, someone):
+    """An attempt that is no longer the current one decides nothing, however it ends."""
+    own = bench.queue.worker()
+    job = bench.enqueue(HELD)
+    until(bench.begun())
+
+    def take_over(table, now):
+        yield lifecycle.hand_back(table.jobs[job.id], 1, now=now, reason="fenced")
+
+    def lease(table, now):
+        yield lifecycle.lease(table.jobs[job.id], worker=someone, token="t", now=now)
+
+    bench.queue.store.transact(take_over)
+    bench.queue.store.transact(lease)
+    bench.go()
+    recorder.wait_until_gone(recorder.run_path(bench.queue.store.paths.run, job.id, 1))
+    assert State.COMPLETED is bench.enqueue().wait(60).state
+
+    record = job.record
+    assert (State.PROCESSING, 2, someone) == (record.state, record.attempt, record.worker)
+    assert own.is_alive()
+
+
+def test_late_result_is_no_verdict():
+    """The same, of the decision alone."""
+    ended = Exit(code=0, finished_at=datetime.now(UTC))
+
+    assert worker.verdict(None, 1, ended, datetime.now(UTC)) is None
+
+
+def test_late_result_frees_no_slot(bench, until):
+    """A worker that leased a job again, while its fenced attempt still ran, counts right."""
+    bench.queue.worker(3)
+    job = bench.enqueue(f"{MARK}; until [ -e go.$QUEUECTL_ATTEMPT ]; do sleep 0.02; done")
+    until(bench.begun())
+    fence(bench, job)
+    presence.ring(bench.queue.store.paths.workers)
+    until(lambda: "1.2" in bench.runs)
+    others = [bench.enqueue(LOUD.format(HELD)) for _ in range(4)]
+    until(lambda: len(bench.lines("log")) >= 1)
+    bench.go("go.1")
+    recorder.wait_until_gone(recorder.run_path(bench.queue.store.paths.run, job.id, 1))
+    until(lambda: len(bench.lines("log")) >= 2)
+    for _ in range(10):
+        presence.ring(bench.queue.store.paths.workers)
+        time.sleep(0.02)  # not for a condition: for something that must not happen
+    bench.go("go.2")
+    bench.go()
+    bench.queue.wait(*others, job, timeout=60)
+
+    assert 4 * 2 == len(bench.lines("log"))
+    assert 2 == most_at_once(bench.lines("log")[:3])
