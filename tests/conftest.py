@@ -27,6 +27,7 @@ from queuectl_magics import limits, worker
 from queuectl_magics.jobqueue import JobQueue, looking
 from queuectl_magics.store import Store
 from queuectl_magics.worker import Stopping
+from recorded import Attempt
 from stores import MEMORY
 
 # A busy machine must not fail a test: how long an example takes says nothing about the product.
@@ -163,6 +164,27 @@ def impatient(monkeypatch):
     monkeypatch.setattr(worker, "LOOK_S", 0.02)
     monkeypatch.setattr(worker, "RETRY_S", 0.02)
     monkeypatch.setattr(worker, "ADOPT_EVERY_S", 0.01)
+
+
+@pytest.fixture
+def attempt(tmp_path):
+    """Start attempts, each in a folder of its own; what they leave is killed in the end."""
+    started = []
+
+    def start(command: str, *, name: str = "work", form: str = "short") -> Attempt:
+        started.append(Attempt(tmp_path / name, command, form=form))
+        return started[-1]
+
+    yield start
+    for one in started:
+        while one.kill():
+            pass
+
+
+@pytest.fixture
+def held(tmp_path):
+    """A command that runs until the file `go` appears beside it, then ends with exit code 7."""
+    return "echo begun; until [ -e go ]; do sleep 0.02; done; echo done; exit 7"
 
 
 @pytest.fixture
