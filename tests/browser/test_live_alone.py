@@ -318,8 +318,54 @@ def test_expected_time_is_the_median_of_earlier_runs_of_the_command(page):
     assert cell.locator(".qleft").inner_text() in ("~6 s left", "~5 s left")
 
 
+def test_commands_without_a_word_in_common_are_not_alike(page):
+    """`sleep 1` says nothing about how long `./train` will take."""
+    page.snapshot(
+        job("1", 2, command="sleep 1", started=990_000, finished=991_000),
+        job("2", 1, command="./train", started=900_000),
+    )
+
+    assert "" == page.page.locator(".qport .s1 .qdone").inner_text()
+    assert page.page.locator(".qport .s1 .qfill").is_hidden()
+
+
+def test_paused_queue_has_no_time_left(page):
+    """Nobody knows when it will go on."""
+    ended = [job(str(n), 2, finished=999_000) for n in range(3)]
+    running = {"paused": False, "workers": 1, "slots": 1}
+    page.snapshot(*ended, job("9"), queue=running)
+    page.page.locator(".qpace").get_by_text("left").wait_for()
+    page.snapshot(*ended, job("9"), queue={**running, "paused": True})
+    page.wait("document.querySelector('.qpace').innerText === '18/min'")
+
+
+def test_words_of_a_row_are_apart_for_who_cannot_see(page):
+    """A screen reader says `12 Cleaner` and `dead exit 3`, and the symbol not at all."""
+    page.snapshot(job("12", 4, name="Cleaner", cause="exit 3"))
+
+    for name in ("dead exit 3", "12 Cleaner"):
+        assert page.page.get_by_role("gridcell", name=name, exact=True).is_visible()
+    for name in ("all 1", "dead 1", "completed 0"):
+        assert page.page.get_by_role("button", name=name, exact=True).is_visible()
+
+
+@pytest.mark.parametrize("width", [1000, 320])
+def test_order_note_covers_no_button(page, width):
+    """Who aims at a button must be able to hit it."""
+    page.page.set_viewport_size({"width": width, "height": 800})
+    page.snapshot(*(job(str(n), 1) for n in range(1, 20)))
+    page.page.locator(".qport .qrow:not([hidden])").first.hover()
+    page.delta(changed=[changed(job("2", 2))])
+    page.page.get_by_text("1 changed").wait_for()
+    page.page.get_by_role("button", name="cancel job 1", exact=True).click(timeout=2000)
+    page.wait("window.sent.some((m) => m.op === 'cancel')")
+
+
 def test_log_follows_until_the_reader_scrolls_up(page):
-    """New lines come in at the end; a reader who looks further up stays there."""
+    """New lines come in at the end; a reader who looks further up stays there.
+
+    What has come has its time; the end, where nothing stands yet, has none.
+    """
     page.snapshot(job("1", 1))
     page.page.locator(".qport .qrow").first.dblclick()
     page.wait("window.sent.some((m) => m.op === 'follow')")
@@ -338,6 +384,8 @@ def test_log_follows_until_the_reader_scrolls_up(page):
     text.get_by_text("late").wait_for(state="attached")
 
     assert 0 == text.evaluate("(node) => node.scrollTop")
+    seen = text.evaluate("(node) => [...node.children].slice(-2).map((line) => line.dataset.seen)")
+    assert [8, 0] == [len(time) for time in seen]
     page.page.get_by_text("Follow", exact=True).click()
     page.wait("document.querySelector('.qtext').scrollTop > 100")
 
@@ -367,10 +415,11 @@ def test_hundred_thousand_jobs_are_a_few_dozen_elements(page):
     """Only what is in sight is in the page."""
     page.page.evaluate(
         """(columns) => {
-        const names = columns.split(" ");
-        for (let n = 0; n < 100000; n++)
-          window.table.rows.add(names.map((name) =>
-            ({ state: n % 6, attempt: 1, started: 1, finished: 2 })[name] ?? String(n)));
+        window.table.rows.clear(100000);
+        for (let first = 0; first < 100000; first += 10000)
+          window.table.rows.add(columns.split(" ").map((name) =>
+            Array.from({ length: 10000 }, (_, n) =>
+              ({ state: n % 6, attempt: 1, started: 1, finished: 2 })[name] ?? `${first + n}`)));
         window.table.rearrange();
       }""",
         COLUMNS,

@@ -78,11 +78,11 @@ function drawRow(node, table, place, now) {
     ariaSelected: String(chosen),
     hidden: false,
   });
-  const texts = [symbol, word, cause.startsWith(word) ? cause.slice(word.length) : cause];
+  const texts = [symbol, word, ` ${cause.startsWith(word) ? cause.slice(word.length) : cause}`];
   parts.state.forEach((part, k) => set(part, { textContent: texts[k] }));
   set(cell.state, { title: cause });
   set(parts.job[0], { textContent: rows.id[n] });
-  set(parts.job[1], { textContent: rows.name[n] });
+  set(parts.job[1], { textContent: ` ${rows.name[n]}` });
   set(cell.job, { title: rows.name[n] });
   set(cell.command, { textContent: rows.command[n], title: rows.command[n] });
   set(cell.attempt, {

@@ -3,13 +3,10 @@
 // The rule here: a deed on many jobs is asked for twice, and says how many.
 
 import { button, coarse, count, el, set, sign } from "./dom.js";
-import { CANCELLED, COMPLETED, DEAD, FAILED, FITS, PENDING, PROCESSING } from "./rows.js";
+import { CANCELLED, COMPLETED, DEAD, FAILED, FITS, ORDER, PENDING, PROCESSING } from "./rows.js";
 
-const CHIPS = [PROCESSING, PENDING, FAILED, DEAD, CANCELLED, COMPLETED];
 const SEGMENTS = [COMPLETED, CANCELLED, DEAD, FAILED, PROCESSING, PENDING];
-const STATUS = {
-  connecting: "Connecting", live: "Live", paused: "Paused", silent: "No answer", restarted: "Not live",
-};
+const STATUS = { silent: "No answer", restarted: "Not live" };
 const SURE_MS = 4000;
 const RATE_MS = 120000;
 const RATE_FROM_MS = 10000;
@@ -63,19 +60,19 @@ function makeSure(table, op) {
 }
 
 // "12/min · 3 min left": by the jobs that ended in the last two minutes.
-function rate({ rows }, now) {
+function rate({ rows, queue }, now) {
   const ends = rows.ends.filter((end) => now - end < RATE_MS);
   if (ends.length < 2) return "";
   const each = Math.max(RATE_FROM_MS, now - Math.min(...ends)) / ends.length;
   const perMinute = 60000 / each;
-  const left = rows.live - rows.over();
+  const left = queue.workers && !queue.paused && rows.live - rows.over();
   const told = perMinute < 10 ? perMinute.toFixed(1) : count(Math.round(perMinute));
   return `${told}/min` + (left ? ` · ~${coarse(left * each)} left` : "");
 }
 
 // "3 of 10 over", or what keeps everything from starting.
 function summary({ rows, queue }) {
-  if (rows.loaded < rows.expected) return "";
+  if (rows.loaded < rows.expected || !rows.live) return "";
   const over = `${count(rows.over())} of ${count(rows.live)} over`;
   return rows.live > rows.over() && queue.workers === 0 ? `${over} · ${NO_WORKER}` : over;
 }
@@ -103,7 +100,7 @@ export function makeHead(table) {
   const pause = button("qbutton", "", table.pause);
   const segments = SEGMENTS.map((state) => el(`i.s${state}`));
   const bar = el("div.qbar", { role: "progressbar", ariaLabel: "Jobs that are over" }, ...segments);
-  const chips = ["all", ...CHIPS].map((state) => makeChip(table, state));
+  const chips = ["all", ...ORDER].map((state) => makeChip(table, state));
   const deeds = Object.keys(FITS).map((op) => makeSure(table, op));
   const bulk = el("span.qbulk", {}, ...deeds);
   const head = el(
@@ -116,7 +113,7 @@ export function makeHead(table) {
   head.draw = (now) => {
     const { queue, rows, view } = table;
     const shown = table.status === "live" && queue.paused ? "paused" : table.status;
-    set(status, { className: `qstatus is-${shown}`, textContent: STATUS[shown] });
+    set(status, { className: `qstatus is-${shown}`, textContent: STATUS[shown] ?? capital(shown) });
     set(told, { textContent: summary(table) });
     set(pace, { textContent: table.status === "live" ? rate(table, now) : "" });
     set(pause, {

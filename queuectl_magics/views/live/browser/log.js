@@ -82,7 +82,7 @@ export function makeLog(table) {
     }
     const seen = begun ? new Date().toTimeString().slice(0, 8) : "";
     rest.before(...lines.map((content) => fill(el("div"), content, pen, seen)));
-    fill(rest, last, { ...pen }, seen);
+    fill(rest, last, { ...pen }, last && seen);
     while (text.children.length > LINES_MAX) text.firstChild.remove();
     if (following) text.scrollTop = text.scrollHeight;
   };

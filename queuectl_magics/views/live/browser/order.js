@@ -3,10 +3,8 @@
 // The kernel knows nothing of this. The rule here: the default order needs no sorting, one pass
 // over all jobs puts each into the box of its state; so it may follow every change.
 
-import { CANCELLED, COMPLETED, DEAD, FAILED, GONE, PENDING, PROCESSING } from "./rows.js";
+import { CANCELLED, COMPLETED, DEAD, GONE, ORDER } from "./rows.js";
 
-// What runs comes first, then what went wrong, then what waits; what is over, newest first.
-const BOXES = [PROCESSING, FAILED, DEAD, PENDING, CANCELLED, COMPLETED];
 const NEWEST_FIRST = [DEAD, CANCELLED, COMPLETED];
 
 function matches(rows, n, words) {
@@ -25,5 +23,5 @@ export function arrange(rows, { states, query }) {
     if (matches(rows, n, words)) boxes[state].push(n);
   }
   for (const state of NEWEST_FIRST) boxes[state].reverse();
-  return BOXES.flatMap((state) => boxes[state]);
+  return ORDER.flatMap((state) => boxes[state]);
 }

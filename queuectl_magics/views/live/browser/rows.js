@@ -1,7 +1,8 @@
 // All jobs, as columns, and what is counted over them.
 //
-// A hundred thousand jobs are fourteen arrays, not a hundred thousand objects. The rule here: a job
-// changes through `put` alone, which keeps the counts, the rate and the typical durations right.
+// A hundred thousand jobs are fourteen arrays, not a hundred thousand objects, and come as such. The
+// rule here: every change goes through `note`, which keeps the counts, the rate and the typical
+// durations right.
 
 // The order of `wire.COLUMNS` in Python.
 const FIXED = ["id", "name", "command"];
@@ -19,6 +20,9 @@ export const DEAD = 4;
 export const CANCELLED = 5;
 export const GONE = 6;
 
+// What runs comes first, then what went wrong, then what waits, then what is over.
+export const ORDER = [PROCESSING, FAILED, DEAD, PENDING, CANCELLED, COMPLETED];
+
 // What can be done to a job, by its state.
 export const FITS = {
   cancel: (state) => state < COMPLETED || state === FAILED,
@@ -30,7 +34,7 @@ const DURATIONS_MAX = 40;
 const ENDS_MAX = 20000;
 
 // "python train.py" of "python train.py --lr 0.1": runs that differ in their options are alike.
-const stemOf = (command) => /^\S+ [^-\d\s]\S*(?= |$)/.exec(command)?.[0];
+const stemOf = (command) => /^\S+ [^-\d\s]\S*(?= |$)/.exec(command)?.[0] ?? command;
 
 export function makeRows() {
   const rows = {};
@@ -43,26 +47,29 @@ export function makeRows() {
     typical.clear();
   };
 
-  rows.add = (values) => {
-    const n = rows.loaded++;
-    FIXED.forEach((name, k) => (rows[name][n] = values[k]));
-    rows.at.set(rows.id[n], n);
-    rows.state[n] = GONE;
-    rows.counts[GONE]++;
-    rows.put(n, values.slice(FIXED.length));
-    rows.say(n, ...values.slice(-2));
+  rows.add = (columns) => {
+    COLUMNS.forEach((name, k) => rows[name].push(...columns[k]));
+    for (const id of columns[0]) {
+      rows.at.set(id, rows.loaded);
+      rows.counts[GONE]++;
+      note(rows.loaded++, GONE);
+    }
   };
 
   rows.put = (n, values) => {
     const before = rows.state[n];
     CHANGING.forEach((name, k) => (rows[name][n] = values[k]));
+    return note(n, before);
+  };
+
+  function note(n, before) {
     const state = rows.state[n];
     rows.counts[before]--;
     rows.counts[state]++;
     rows.live = rows.loaded - rows.counts[GONE];
     if (before !== state && rows.finished[n] && !FITS.cancel(state)) noteEnd(n, state);
     return before !== state;
-  };
+  }
 
   rows.say = (n, line, progress) => {
     rows.line[n] = line;

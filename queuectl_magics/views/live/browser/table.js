@@ -57,7 +57,7 @@ function makeEar(table, view, answered) {
       rows.clear(message.count);
       ({ number, epoch } = message);
     } else if (message.number !== number) return;
-    columns[0].forEach((_, k) => rows.add(columns.map((column) => column[k])));
+    rows.add(columns);
     if (rows.loaded >= message.count) table.findPlace();
     table.rearrange();
   }
@@ -68,7 +68,7 @@ function makeEar(table, view, answered) {
     if (message.epoch !== epoch || message.number !== number + 1) return mend();
     number = message.number;
     let moved = added.length + gone.length;
-    added.forEach(rows.add);
+    for (const values of added) rows.add(values.map((value) => [value]));
     for (const [id, ...values] of changed) {
       const n = rows.at.get(id);
       table.asked.delete(n);
@@ -277,10 +277,8 @@ function addView(table, root) {
     if (!frame && table.inView) frame = requestAnimationFrame(paint);
   };
   table.fitWidth = () => {
-    const { port } = table.grid;
     const narrow = root.classList.toggle("narrow", root.clientWidth < NARROW_PX);
     table.rowHeight = narrow ? ROW_NARROW_PX : ROW_PX;
-    root.style.setProperty("--gutter", `${port.offsetWidth - port.clientWidth}px`);
     table.rearrange();
   };
 }
