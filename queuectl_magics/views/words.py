@@ -279,6 +279,8 @@ def shorten(text: str, width: int) -> str:
     """
     if width <= 0:
         return ""
+    if len(text) <= width and text.isascii() and text.isprintable():
+        return text.strip()  # nearly all, so a table of 100,000 is quick
     text = one_line(text)
     if text.isascii():
         return text if len(text) <= width else text[: width - 1] + "…"

@@ -15,6 +15,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
+import msgspec
+
 from queuectl_magics.job import JobRecord, State
 from queuectl_magics.views.progress import Said
 from queuectl_magics.views.reason import cause
@@ -36,7 +38,7 @@ CHANGING = (
 SAID = ("line", "progress")
 COLUMNS = (*FIXED, *CHANGING, *SAID)
 
-CHUNK_ROWS = 2_500
+CHUNK_ROWS = 10_000
 COMMAND_CELLS = 400
 NAME_CELLS = 80
 LINE_CELLS = 200
@@ -125,5 +127,8 @@ def delta(
 
 def pack(value: object) -> bytes:
     """Return *value* as compressed JSON."""
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-    return zlib.compress(text.encode("utf-8", "replace"), LEVEL)
+    try:
+        text = msgspec.json.encode(value)
+    except UnicodeEncodeError:  # a lone surrogate, as in the bytes of a file's name
+        text = json.dumps(value, ensure_ascii=False).encode("utf-8", "replace")
+    return zlib.compress(text, LEVEL)
