@@ -543,6 +543,8 @@ def test_values_know_how_to_be_looked_at(queue, home):
     with pytest.raises(NotImplementedError):
         Log("not yet")._ipython_display_()
     assert "in a python: one job at a time" in pretty(WorkerList(queue))
+    assert "1 worker as of" in WorkerList(queue)._repr_html_()
+    assert WorkerList(queue, told="asked to stop")._repr_html_() is None
     queue.prune()
     assert [] == several.records == JobList().records
     assert "No jobs." == pretty(several)
@@ -561,6 +563,7 @@ def test_plain_values_say_nothing_that_varies(home):
         assert "No worker is running." == pretty(WorkerList(queue))
         worker = queue.worker()
         assert "A worker is running." == pretty(WorkerList(queue))
+        assert WorkerList(queue)._repr_html_() is None
         assert "A worker is told." == pretty(WorkerList(queue, told="is told"))
         worker.stop()
 

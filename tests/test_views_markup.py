@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from queuectl_magics.job import Attempt, JobRecord, State
+from queuectl_magics.presence import WorkerInfo
 from queuectl_magics.views import markup, words
 from queuectl_magics.views.status import Status
 from queuectl_magics.views.style import STYLE
@@ -82,6 +83,13 @@ def everything(record: JobRecord, tail: str | None = None) -> list[str]:
         markup.status_html(status),
         markup.show_html(record, status),
     ]
+
+
+def worker(name: str = "1-ab", **fields: object) -> WorkerInfo:
+    """Make a worker that began at AT."""
+    return WorkerInfo(
+        **{"name": name, "pid": 1, "kind": "kernel", "count": 4} | fields, started_at=AT
+    )
 
 
 # --- what it says --------------------------------------------------------------------------------
@@ -158,6 +166,29 @@ def test_status_of_an_empty_queue_has_no_table():
     assert read.text.startswith("0 jobs 0 of 0 over")
     assert {"value": "0", "max": "1"} == dict(read.tags)["progress"]
     assert "table" not in dict(read.tags)
+
+
+def test_bar_says_in_words_how_much_is_done():
+    """An empty one too, and whatever its words are."""
+    read = Reader(markup.bar_html(3, 10, "3 of 10 <jobs> over"))
+
+    assert "3 of 10 <jobs> over 3 of 10 <jobs> over" == read.text
+    assert {"value": "3", "max": "10"} == dict(read.tags)["progress"]
+    assert {"value": "0", "max": "1"} == dict(Reader(markup.bar_html(0, 0, "")).tags)["progress"]
+
+
+def test_workers_are_a_table_with_a_row_each():
+    """Where each lives, how many jobs it runs at once, since when; none is a sentence."""
+    read = Reader(
+        markup.workers_html([worker(), worker("<i>", count=1)], AT + timedelta(seconds=5))
+    )
+    scopes = [attributes["scope"] for tag, attributes in read.tags if tag == "th"]
+
+    assert "1-ab kernel 4 5 s ago" in " ".join(read.pieces)
+    assert "<i> kernel 1 5 s ago" in " ".join(read.pieces)
+    assert "2 workers as of 2026-11-24T10:51:28Z" in read.text
+    assert ["col"] * 4 + ["row"] * 2 == scopes
+    assert "No worker is running." == Reader(markup.workers_html([], AT)).text
 
 
 def test_no_jobs_are_told_as_such():

@@ -126,5 +126,12 @@ class WorkerList(list[WorkerInfo]):
             return "A worker is running." if self else "No worker is running."
         return workers.workers(self, clock.utc_now())
 
+    def _repr_html_(self) -> str | None:
+        if self._plain or self._told:
+            return None
+        from queuectl_magics.views import markup
+
+        return markup.workers_html(self, clock.utc_now())
+
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:  # noqa: ARG002, FBT001
         printer.text(self.text())

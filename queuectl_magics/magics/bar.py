@@ -55,10 +55,11 @@ class Bar:
             self._line_open = False
 
     def _publish(self, told: str, done: int, total: int) -> None:
-        html = f'<progress value="{done}" max="{total}">{told}</progress> {told}'
+        from queuectl_magics.views import markup
+
         update = bool(self._display_id)
         self._display_id = self._display_id or self._lines.new_display_id()
-        bundle = {"text/plain": told, "text/html": html}
+        bundle = {"text/plain": told, "text/html": markup.bar_html(done, total, told)}
         self._lines.publish(bundle, self._display_id, update=update)
 
     @staticmethod

@@ -13,6 +13,7 @@ from datetime import datetime
 from html import escape
 
 from queuectl_magics.job import JobRecord, State
+from queuectl_magics.presence import WorkerInfo
 from queuectl_magics.views.progress import progress
 from queuectl_magics.views.reason import brief
 from queuectl_magics.views.status import Status
@@ -20,6 +21,7 @@ from queuectl_magics.views.style import STYLE
 from queuectl_magics.views.text import ATTEMPT_HEADER, ATTEMPT_NUMBERS, attempt_rows, facts
 from queuectl_magics.views.words import (
     LOOKS,
+    ago,
     clean,
     counted,
     duration,
@@ -102,7 +104,7 @@ def status_html(status: Status) -> str:
     """
     total = f"<b>{counted(status.total, 'job')}</b>"
     amount = f"{status.over:,} of {status.total:,} over"
-    bar = f'<progress value="{status.over}" max="{max(1, status.total)}">{amount}</progress>'
+    bar = _bar(status.over, status.total, amount)
     slots = f"{status.busy} of {counted(status.slots, 'slot')} busy"
     chips = " ".join(_state(state, status.counts.get(state, 0)) for state in State)
     told = f"{amount} · {slots} · {counted(status.workers, 'worker')}"
@@ -130,6 +132,42 @@ def show_html(record: JobRecord, status: Status) -> str:
     return _view(table + _attempts(record, status.now))
 
 
+def bar_html(done: int, total: int, told: str) -> str:
+    """Return a bar that is full when *done* is *total*, and *told* beside it.
+
+    Example:
+        `bar_html(3, 10, "3 of 10 jobs over")`
+
+    """
+    return _view(f'<p>{_bar(done, total, told)} <span class="qm-quiet">{_safe(told)}</span></p>')
+
+
+def workers_html(found: Sequence[WorkerInfo], now: datetime) -> str:
+    """Return a table of workers, or the line that there is none.
+
+    Example:
+        `workers_html(queue.workers(), utc_now())`
+
+    """
+    if not found:
+        return _view("<p>No worker is running.</p>")
+    rows = "".join(
+        f'<tr><th scope="row" {LEFT}>{_safe(worker.name)}</th><td {LEFT}>{_safe(worker.kind)}</td>'
+        f'<td class="qm-number">{worker.count}</td>'
+        f'<td class="qm-quiet" {LEFT}>{ago(worker.started_at, now)}</td></tr>'
+        for worker in found
+    )
+    header = (
+        f'<th scope="col" {LEFT}>worker</th><th scope="col" {LEFT}>in a</th>'
+        f'<th scope="col" class="qm-number">slots</th><th scope="col" {LEFT}>started</th>'
+    )
+    caption = f"<caption>{counted(len(found), 'worker')} as of {_time(now)}</caption>"
+    return _view(
+        f'<div class="qm-scroll"><table class="qm-workers">{caption}'
+        f"<thead><tr>{header}</tr></thead><tbody>{rows}</tbody></table></div>"
+    )
+
+
 # --- pieces --------------------------------------------------------------------------------------
 
 
@@ -151,6 +189,10 @@ def _state(state: State, number: int | None = None) -> str:
     none = " qm-none" if number == 0 else ""
     css = f'class="qm-state {look.css}{none}"'
     return f"<span {css} {TOGETHER}>{look.symbol} {state}{counted_as}</span>"
+
+
+def _bar(done: int, total: int, told: str) -> str:
+    return f'<progress value="{done}" max="{max(1, total)}">{_safe(told)}</progress>'
 
 
 def _title(record: JobRecord) -> str:

@@ -23,6 +23,8 @@ _SHEET = """
 font-variant-numeric:tabular-nums;text-align:left;margin:2px 0;
 --qm-line:color-mix(in srgb,currentColor 16%,transparent);
 --qm-quiet:color-mix(in srgb,currentColor 74%,transparent)}
+.qm.qm.qm code{padding:0}
+.qm.qm b+code{margin-left:3px}
 .qm.qm code,.qm.qm pre{font:12px/1.5 var(--jp-code-font-family,ui-monospace,monospace);
 color:inherit;background:none!important;padding:0;border:0;white-space:pre}
 .qm.qm code,.qm.qm b{unicode-bidi:isolate}
@@ -47,7 +49,7 @@ max-height:240px;overflow:auto;white-space:pre-wrap;overflow-wrap:anywhere}
 .qm.qm .qm-facts pre{border:0;padding:0;margin:0}
 .qm.qm table{border-collapse:collapse;border:0;margin:0 0 4px;width:100%;font-size:13px;
 table-layout:auto}
-.qm.qm .qm-facts{width:auto}
+.qm.qm .qm-facts,.qm.qm .qm-workers{width:auto}
 .qm.qm caption{caption-side:bottom;text-align:left;padding:4px 8px;font-size:12px}
 .qm.qm .qm-attempts caption{caption-side:top}
 .qm.qm tr:nth-child(n){background:none;border:0;border-bottom:1px solid var(--qm-line)}

@@ -17,6 +17,7 @@ import msgspec
 
 from queuectl_magics.job import TERMINAL, JobRecord, State
 from queuectl_magics.views.live.still import choose
+from queuectl_magics.views.markup import TOGETHER
 from queuectl_magics.views.status import Status
 from queuectl_magics.views.style import STYLE
 from queuectl_magics.views.text import line as line_of
@@ -251,15 +252,18 @@ class Timeline:
 
 
 SIGNS = {WAITING: "·", RUNNING: "█", BACKING_OFF: "░"}
-LEGEND = (
-    '<svg class="qm-key" viewBox="0 0 24 10"><path class="qm-wait" d="M0 5H24"/></svg> waiting '
-    '<svg class="qm-key qm-processing" viewBox="0 0 24 10"><rect class="qm-run" width="24" '
-    'height="10" rx="2"/></svg> running '
-    '<svg class="qm-key" viewBox="0 0 24 10"><path class="qm-back" d="M0 5H24"/></svg> '
-    "backing off · "
+_KEYS = {
+    WAITING: '<path class="qm-wait" d="M0 5H24"/>',
+    RUNNING: '<rect class="qm-run" width="24" height="10" rx="2"/>',
+    BACKING_OFF: '<path class="qm-back" d="M0 5H24"/>',
+}
+LEGEND = "".join(
+    f'<span {TOGETHER}><svg class="qm-key qm-processing" viewBox="0 0 24 10">{key}</svg> '
+    f"{kind}</span> "
+    for kind, key in _KEYS.items()
 )
 PICTURE_STYLE = (
-    "<style>.qm-time{display:block;width:100%;max-width:1100px;min-width:520px;height:auto}"
+    "<style>.qm-time{display:block;width:100%;max-width:1100px;min-width:800px;height:auto}"
     ".qm:has(>.qm-time){overflow-x:auto}"
     ".qm-time text{font-size:12px;fill:currentColor}"
     ".qm-time .qm-in{fill:var(--jp-layout-color1,var(--vscode-editor-background,#fff));"

@@ -1,6 +1,6 @@
-"""The workers as something to look at.
+"""The workers as text; `markup` has them as a table.
 
-Few and short, so text serves both doors. The rule here: what a worker says of itself is shown, and
+They are few, so each gets a sentence. The rule here: what a worker says of itself is shown, and
 nothing that could be mistaken for a way to end it by its pid.
 """
 

@@ -361,6 +361,22 @@ def test_order_note_covers_no_button(page, width):
     page.wait("window.sent.some((m) => m.op === 'cancel')")
 
 
+@pytest.mark.parametrize("width", [1000, 1600])
+def test_heads_stand_above_their_columns(page, width):
+    """Also where there is a scroll bar, which the heads have not."""
+    page.page.set_viewport_size({"width": width, "height": 800})
+    page.page.add_style_tag(content=".qport { border-right: 15px solid }")  # as wide as a bar
+    page.snapshot(*(job(str(n), 1) for n in range(30)))
+    page.page.evaluate("window.table.fitWidth()")
+    lefts = """(which) => [...document.querySelectorAll(`${which} > span`)].map((cell) =>
+      Math.round(cell.getBoundingClientRect().left))"""
+    page.wait("document.querySelector('.qport .qrow').innerText")
+
+    assert page.page.evaluate(lefts, ".qheads") == page.page.evaluate(
+        lefts, ".qport .qrow:first-child"
+    )
+
+
 def test_log_follows_until_the_reader_scrolls_up(page):
     """New lines come in at the end; a reader who looks further up stays there.
 

@@ -249,6 +249,8 @@ def test_saved_notebook_shows_a_snapshot_where_it_is_not_live(notebook, tmp_path
     book.panel.get_by_text("A snapshot of").wait_for()
     book.shoot("reopened")
     reopened = book.panel.inner_text()
+    code = book.panel.locator(".qstill td code").first
+    assert "0px" == code.evaluate("(node) => getComputedStyle(node).paddingLeft")
     exported, _ = HTMLExporter().from_filename(str(book.path))
     (tmp_path / "export.html").write_text(exported)
     page = book.page.context.new_page()

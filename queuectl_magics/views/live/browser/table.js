@@ -277,8 +277,10 @@ function addView(table, root) {
     if (!frame && table.inView) frame = requestAnimationFrame(paint);
   };
   table.fitWidth = () => {
+    const { port } = table.grid;
     const narrow = root.classList.toggle("narrow", root.clientWidth < NARROW_PX);
     table.rowHeight = narrow ? ROW_NARROW_PX : ROW_PX;
+    root.style.setProperty("--gutter", `${port.offsetWidth - port.clientWidth}px`);
     table.rearrange();
   };
 }
