@@ -120,6 +120,12 @@ class Server:
             "JUPYTERLAB_WORKSPACES_DIR": str(folder / "workspaces"),
             "PYTHONPATH": str(ROOT),
         }
+        old = folder / "data" / "kernels" / "ipykernel6"
+        old.mkdir(parents=True)
+        launch = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+        path = {"PYTHONPATH": f"{ROOT / '.kernels' / '6'}:{ROOT}"}
+        spec = {"argv": launch, "display_name": "ipykernel 6", "language": "python", "env": path}
+        (old / "kernel.json").write_text(json.dumps(spec))
         self.log = folder / "server.log"
         command = [
             *(sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root"),
@@ -177,8 +183,8 @@ class Server:
             self.process.kill()
             self.process.wait()
 
-    def write(self, name: str, cells: list[str]) -> Path:
-        """Write a notebook with these code cells."""
+    def write(self, name: str, cells: list[str], kernel: str = "python3") -> Path:
+        """Write a notebook with these code cells, for a kernel of that name."""
         path = self.root / name
         written = [
             {
@@ -191,7 +197,7 @@ class Server:
             }
             for number, source in enumerate(cells)
         ]
-        spec = {"display_name": "Python 3", "language": "python", "name": "python3"}
+        spec = {"display_name": kernel, "language": "python", "name": kernel}
         metadata = {"kernelspec": spec}
         whole = {"cells": written, "metadata": metadata, "nbformat": 4, "nbformat_minor": 5}
         path.write_text(json.dumps(whole))
@@ -356,16 +362,14 @@ def notebook(
     """Open a notebook whose first lines load the magics with an empty queue."""
     opened = []
 
-    def make(*cells: str, worker: bool = True) -> Notebook:
+    def make(*cells: str, kernel: str = "python3") -> Notebook:
         name = re.sub(r"\W+", "-", request.node.name)[:80]
         home = server.root.parent / "homes" / name / ".queuectl"
         start = (
             f"import os; os.environ['QUEUECTL_HOME'] = {str(home)!r}\n"
-            "%load_ext queuectl_magics\n"
-            + ("%queue_worker start -n 4" if worker else "%config QueueMagics.autostart = False")
-            + "\n"
+            "%load_ext queuectl_magics\n%queue_worker start -n 4"
         )
-        path = server.write(f"{name}.ipynb", [start, *cells])
+        path = server.write(f"{name}.ipynb", [start, *cells], kernel)
         front.open(path.name)
         book = Notebook(front, path, home)
         opened.append(book)

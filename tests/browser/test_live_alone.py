@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import re
 from typing import Any
 
 import pytest
@@ -404,6 +405,30 @@ def test_log_follows_until_the_reader_scrolls_up(page):
     assert [8, 0] == [len(time) for time in seen]
     page.page.get_by_text("Follow", exact=True).click()
     page.wait("document.querySelector('.qtext').scrollTop > 100")
+
+
+def test_log_can_be_copied_and_shows_its_times(page):
+    """What is shown is what is copied, without the times; the keyboard stays on the button."""
+    page.page.evaluate(
+        "document.addEventListener('copy', ({ target }) => (window.copied = target.value))"
+    )
+    page.snapshot(job("1", 1))
+    page.page.locator(".qport .qrow").first.dblclick()
+    page.wait("window.sent.some((m) => m.op === 'follow')")
+    view = page.sent("follow")[0]["view"]
+    piece = {"kind": "log", "view": view, "job": "1", "attempt": 1, "rest": ""}
+    page.tell({**piece, "begun": False, "lines": ["\x1b[1mone\x1b[0m", "  two"]})
+    page.tell({**piece, "begun": True, "lines": ["three"]})
+    page.page.get_by_text("three").wait_for()
+    page.page.get_by_role("button", name="Times").press("Enter")
+    time = page.page.get_by_text("three").evaluate(
+        "(n) => getComputedStyle(n, '::before').content"
+    )
+    page.page.get_by_role("button", name="Copy").press("Enter")
+
+    assert re.fullmatch(r'"\d\d:\d\d:\d\d"', time)
+    assert "one\n  two\nthree\n" == page.page.evaluate("window.copied")
+    assert "Copied" == page.page.evaluate("document.activeElement.textContent")
 
 
 def test_colours_of_a_log_become_styles_and_nothing_else(page):

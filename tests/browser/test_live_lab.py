@@ -22,12 +22,6 @@ open(busy, "w").close()
 while os.path.exists(busy):
     time.sleep(0.02)
 """
-# The first road as on ipykernel 6: what a page says waits for the cell.
-ONE_ROAD = """
-import comm
-for one in comm.get_comm_manager().comms.values():
-    one._reply_subshell_for = lambda data, default: None
-"""
 HOSTILE = r"""
 name = "<img src=x onerror=window.hurt=1>"
 command = (
@@ -40,6 +34,11 @@ queue = JobQueue()
 queue.enqueue(command, name=name)
 queue.wait()
 queue.enqueue("echo '<b>bold</b>' '<img src=x onerror=window.hurt=1>'", name="<i>x</i>").wait()
+"""
+ALL_VIEWS = """
+for name, rest in [("list", ""), ("show", "1"), ("timeline", ""), ("status", "")]:
+    display(get_ipython().run_line_magic(f"queue_{name}", rest))
+display(queue.job("1"))
 """
 CONTRAST = """() => {
   const paint = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
@@ -118,12 +117,12 @@ def test_cancel_retry_and_pause_work_while_a_cell_blocks_the_kernel(notebook):
 
 @BOTH
 def test_control_channel_answers_when_the_first_road_is_blocked(notebook):
-    """Where comm messages wait for the cell, as on ipykernel 6, the second road is taken."""
-    book = notebook(ENDLESS, SHOW, ONE_ROAD, BLOCK)
-    for number in (1, 2, 3):
-        book.run(number)
+    """On ipykernel 6, where comm messages wait for the cell, the second road is taken."""
+    book = notebook(ENDLESS, SHOW, BLOCK, kernel="ipykernel6")
+    book.run(1)
+    book.run(2)
     book.row("1").get_by_text("processing").wait_for()
-    with book.blocked_by(4):
+    with book.blocked_by(3):
         book.row("1").hover()
         before = time.monotonic()
         book.row("1").get_by_role("button", name="cancel job 1").click()
@@ -188,9 +187,10 @@ def test_every_text_can_be_read(notebook):
 
 def test_hostile_text_is_text(notebook):
     """Markup, terminal sequences, overrides, ten megabytes without an end: shown, never obeyed."""
-    book = notebook(HOSTILE, SHOW)
+    book = notebook(HOSTILE, SHOW, ALL_VIEWS)
     book.run(1)
     book.run(2)
+    book.run(3)
     book.row("1").get_by_text("<img src=x onerror=window.hurt=1>").first.wait_for()
     text = book.row("1").inner_text()
     book.row("2").dblclick()
@@ -203,6 +203,8 @@ def test_hostile_text_is_text(notebook):
     assert r"\u202egnp.exe" in text
     assert "\u202e" not in book.table.inner_text()
     assert 0 == book.table.locator("img, script, .qport i i i, .c-job i").count()
+    assert 4 == book.panel.locator(".jp-Cell").nth(3).locator(".qm").count()
+    assert 0 == book.panel.locator(".jp-OutputArea :is(img, script, .qm i, .qm code b)").count()
     assert book.page.evaluate("() => window.hurt === undefined")
 
 

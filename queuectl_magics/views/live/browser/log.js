@@ -32,6 +32,7 @@ export function makeLog(table) {
   };
   const copyAll = () => {
     copyText(`${[...text.children].map((line) => line.textContent).join("\n").trimEnd()}\n`);
+    copy.focus();
     set(copy, { textContent: "Copied" });
     setTimeout(() => set(copy, { textContent: "Copy" }), COPIED_MS);
   };
