@@ -85,7 +85,8 @@ export function makeRows() {
     rows.ends.push(rows.finished[n]);
     if (rows.ends.length > 2 * ENDS_MAX) rows.ends.splice(0, ENDS_MAX);
     if (state !== COMPLETED) return;
-    for (const key of new Set([rows.command[n], stemOf(rows.command[n])])) {
+    // Where both keys are one, each run is in twice, which moves no median.
+    for (const key of [rows.command[n], stemOf(rows.command[n])]) {
       const known = typical.get(key) ?? [];
       typical.set(key, known);
       known.median = 0;
