@@ -1,4 +1,7 @@
-"""A queue outlives its workers: killed at random, none of its jobs is lost, repeated or stuck."""
+"""A queue outlives its workers: killed at random, none of its jobs is lost, repeated or stuck.
+
+Workers without one of the precautions are caught by the same evidence.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ import pytest
 from evidence import command, evidence
 from processes import guards_of
 from queuectl_magics.job import State
-from queuectl_magics.jobqueue import JobQueue
+from queuectl_magics.jobqueue import Job, JobQueue
 
 JOBS = 150
 WORKERS = 3
@@ -78,6 +81,94 @@ def test_no_job_is_lost_repeated_or_stuck_while_workers_are_killed(
     }
     assert {id: f"output of {id}\n" for id in ids} == printed
     assert [] == list(queue.store.paths.workers.iterdir())
+
+
+# --- mutants: workers without one of the precautions are caught by the same evidence -------------
+
+MUTANTS = {
+    "none": "",
+    # the recorder writes into the same file, through a descriptor that does not hold its lock
+    "the lock is not inherited": """
+import os
+from queuectl_magics import recorder
+spawn = recorder.spawn
+def apart(run_fd, *rest):
+    fd = os.open(f"/proc/self/fd/{run_fd}", os.O_RDWR)
+    try:
+        return spawn(fd, *rest)
+    finally:
+        os.close(fd)
+recorder.spawn = apart
+""",
+    "the run file is not locked": """
+import fcntl, types
+from queuectl_magics import recorder
+unlocked = types.SimpleNamespace(**vars(fcntl))
+unlocked.flock = lambda *_: None
+recorder.fcntl = unlocked
+""",
+    "a free lock is believed before an exit record": """
+from queuectl_magics import recorder
+read_record = recorder.read_record
+recorder.read_record = lambda *a: recorder.RunRecord(pid=read_record(*a).pid)
+""",
+}
+
+
+@pytest.fixture
+def work(tmp_path: Path) -> Path:
+    """The folder in which jobs leave their evidence."""
+    work = tmp_path / "work"
+    work.mkdir()
+    return work
+
+
+def orphan(queue: JobQueue, terminal, work, until, *, mutant: str, seconds: float) -> Job:
+    """Return a job that takes that long and whose worker was killed as soon as it had begun."""
+    job = queue.enqueue(command(seconds), cwd=str(work))
+    worker = terminal.start("worker", "start", before=MUTANTS[mutant])
+    until(lambda: evidence(work, "begun"))
+    worker.kill()
+    worker.wait()
+    return job
+
+
+@pytest.mark.parametrize("mutant", ["the lock is not inherited", "the run file is not locked"])
+def test_a_job_that_is_taken_for_gone_while_it_runs_says_so(
+    own_home, terminal, work, until, mutant
+):
+    """The evidence has teeth: the second attempt finds the first one alive."""
+    with JobQueue(own_home) as queue:
+        orphan(queue, terminal, work, until, mutant=mutant, seconds=600)
+        terminal.start("worker", "start", before=MUTANTS[mutant])
+
+        until(lambda: evidence(work, "overlaps"))
+
+
+def test_a_job_whose_end_is_not_believed_says_so(own_home, terminal, work, until):
+    """The evidence has teeth: it counts how often a job has begun."""
+    mutant = "a free lock is believed before an exit record"
+    with JobQueue(own_home) as queue:
+        job = orphan(queue, terminal, work, until, mutant=mutant, seconds=1)
+        until(lambda: evidence(work, "ended"))
+        terminal.start("worker", "start", before=MUTANTS[mutant])
+
+        until(lambda: evidence(work, "begun")[job.id] > 1)
+
+
+@pytest.mark.parametrize("ends_first", [False, True])
+def test_with_all_precautions_the_same_job_has_nothing_to_say(
+    own_home, terminal, work, until, ends_first
+):
+    """It runs once, whether the next worker comes before its end or after it."""
+    with JobQueue(own_home) as queue:
+        job = orphan(queue, terminal, work, until, mutant="none", seconds=2)
+        until(lambda: evidence(work, "ended") or not ends_first)
+        terminal.start("worker", "start")
+
+        until(lambda: job.state is State.COMPLETED)
+        assert {job.id: 1} == evidence(work, "begun")
+        assert {} == evidence(work, "overlaps")
 
 
 # --- the guard goes when it is not needed --------------------------------------------------------
