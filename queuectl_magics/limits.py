@@ -34,14 +34,10 @@ class Watch:
         running: the attempt.
         store: where the reason for its end is written down.
 
-    Attributes:
-        is_guarded: the guard has been called for it.
-
     """
 
     def __init__(self, running: Running, store: Store) -> None:
         self.running = running
-        self.is_guarded = False
         self._store = store
         self._since_s = clock.monotonic_s()
         self._started_s: float | None = None

@@ -295,6 +295,7 @@ class Worker:
                 code=CANNOT_START, finished_at=clock.utc_now(), reason=reason
             )
         else:
+            self._call_guard(job, 0.0)  # first: from its start on we may die at any moment
             started = self.engine.start(job, prepared, environ)
         self._attempts.add(job, started)
 
@@ -307,16 +308,19 @@ class Worker:
             job = jobs.get(id)
             if job is not None and job.attempt == attempt:
                 looks.append(watch.look(job, unwanted=unwanted))
-                self._call_guard(job, watch)
+                self._call_guard(job, watch.age_s)
         self._look_s = min(looks)
 
-    def _call_guard(self, job: JobRecord, watch: Watch) -> None:
-        """See to it that somebody enforces the limits of a job if we should die."""
+    def _call_guard(self, job: JobRecord, age_s: float) -> None:
+        """See to it that somebody enforces the limits of a job if we should die.
+
+        Asked again now and then, since the guard may be killed as we may.
+        """
         now_s = clock.monotonic_s()
-        if watch.is_guarded or now_s - self._guard_called_s < LOOK_S:
+        if now_s - self._guard_called_s < LOOK_S or not guard.wants_guard(job, age_s):
             return  # a guard that was called a moment ago may still be starting
-        if guard.wants_guard(job, watch.age_s):
-            watch.is_guarded, self._guard_called_s = True, now_s
+        self._guard_called_s = now_s
+        with contextlib.suppress(OSError):  # no descriptor, no process: the next time perhaps
             guard.ensure(self.store.paths.home)
 
     def _tidy(self) -> None:

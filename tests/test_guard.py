@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from processes import guards_of, processes_with, stat_of
-from queuectl_magics import Job, JobQueue, guard, presence
+from queuectl_magics import Job, JobQueue, guard, presence, worker
 from queuectl_magics.job import Exit, JobRecord, State
 from queuectl_magics.lock import Lock
 
@@ -50,13 +50,13 @@ def orphan(queue, home, until):
 
     def enqueue(command: str, **options: object) -> Job:
         argv = [sys.executable, "-m", "queuectl_magics", "--home", str(home), "worker", "-n", "4"]
-        with subprocess.Popen(argv, stdout=subprocess.DEVNULL) as worker:
+        with subprocess.Popen(argv, stdout=subprocess.DEVNULL) as process:
             until(lambda: presence.workers(queue.store.paths.workers))
             guard.ensure(home)
             until(lambda: has_guard(home))
             job = queue.enqueue(command, **options)
             until(lambda: processes_with(told))
-            os.kill(worker.pid, signal.SIGKILL)
+            os.kill(process.pid, signal.SIGKILL)
         return job
 
     return enqueue
@@ -73,6 +73,38 @@ def test_time_limit_holds_without_a_worker(queue, orphan, until):
     job.wait(LONG_S)
     assert (State.DEAD, "timed out after 1 s") == (job.state, job.record.reason)
     assert job.elapsed.total_seconds() < 10
+
+
+DIES_AFTER_THE_START = """
+import os, signal
+from queuectl_magics.cli import main
+from queuectl_magics.engines.local import LocalEngine as E
+start = E.start
+E.start = lambda *a: (start(*a), os.kill(os.getpid(), signal.SIGKILL))
+main()
+"""
+
+
+def test_time_limit_holds_though_the_worker_died_with_the_start(queue, home, until):
+    """The guard is called before the command is, for there is no later moment that is sure."""
+    job = queue.enqueue("sleep 60", timeout_s=1.0)
+    argv = [sys.executable, "-c", DIES_AFTER_THE_START, "--home", str(home), "worker", "start"]
+    died = subprocess.run(argv, stdout=subprocess.DEVNULL, timeout=LONG_S, check=False)
+
+    assert -signal.SIGKILL == died.returncode
+    assert 143 == until(lambda: ended(queue, job)).code
+
+
+def test_guard_that_was_killed_is_replaced(queue, home, until, monkeypatch):
+    """While there is a worker: both may be killed, one after the other."""
+    monkeypatch.setattr(worker, "LOOK_S", 0.1)
+    queue.worker()
+    queue.enqueue("sleep 60", timeout_s=60)
+    first = until(lambda: guards_of(home))
+    for pid in first:
+        os.kill(pid, signal.SIGKILL)
+
+    until(lambda: {*guards_of(home)} - {*first})
 
 
 def test_term_proof_command_is_killed_without_a_worker(queue, orphan, until):
