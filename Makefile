@@ -31,8 +31,9 @@ test: $(VENV)/.ready-test,dev .kernels/.ready browser  ## all that CI checks: fo
 		queuectl_magics tests notebooks
 
 soak: $(VENV)/.ready-test,dev .kernels/.ready  ## ten minutes of killing everything at random, and the long forms of the store's tests
-	QUEUECTL_SOAK_S=600 HYPOTHESIS_PROFILE=soak $(BIN)/python -m pytest -s --timeout=3600 \
-		tests/test_soak.py tests/test_store_machine.py tests/test_store_powercut.py tests/test_store_repair.py
+	QUEUECTL_SOAK_S=600 QUEUECTL_SOAK_RESTARTS=40 HYPOTHESIS_PROFILE=soak $(BIN)/python -m pytest -s --timeout=3600 \
+		tests/test_soak.py tests/test_store_machine.py tests/test_store_powercut.py tests/test_store_repair.py \
+		tests/test_kernels.py::test_jobs_run_exactly_once_however_often_their_kernel_is_restarted
 
 bench: $(VENV)/.ready-test,dev  ## measure, and print the figures
 	@$(BIN)/python benchmarks/bench.py

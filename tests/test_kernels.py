@@ -6,10 +6,12 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,6 +22,7 @@ import pytest
 from jupyter_client.manager import KernelManager
 from nbclient import NotebookClient
 
+from evidence import command, evidence
 from queuectl_magics.job import State
 from queuectl_magics.jobqueue import JobQueue
 from queuectl_magics.magics.calling import STOPPED
@@ -27,6 +30,9 @@ from queuectl_magics.magics.calling import STOPPED
 ROOT = Path(__file__).parent.parent
 FOLDERS = {"6": ROOT / ".kernels/6", "7.0.1": ROOT / ".kernels/7.0.1", "7": None}
 REPLY_S = 60.0
+RESTARTS = int(os.environ.get("QUEUECTL_SOAK_RESTARTS", "3"))
+JOBS_A_RESTART = 10
+SEED = 20251104
 ENDLESS = "sleep 600"
 GATED = "echo begun; echo x >> starts; until [ -e go ]; do sleep 0.02; done; echo ended; exit 7"
 
@@ -416,6 +422,51 @@ def test_running_jobs_survive_whatever_befalls_their_kernel(mortal, own_home, ac
     assert "x\nx\n" == (folder / "starts").read_text()
     assert 1 == told.count("\n")
     assert "While you were away: " in told
+
+
+COME_BACK = """
+%cd -q {work}
+%env QUEUECTL_HOME={home}
+%reload_ext queuectl_magics
+%queue_worker start -n 8
+"""
+
+
+@pytest.mark.timeout(600)
+def test_jobs_run_exactly_once_however_often_their_kernel_is_restarted(
+    mortal, own_home, tmp_path, capsys
+):
+    """Interrupted and restarted under load, gently or at once, at whatever moment of its cell."""
+    dice = random.Random(SEED)
+    work = tmp_path / "work"
+    work.mkdir()
+    come_back = COME_BACK.format(work=work, home=own_home)
+    with JobQueue(own_home) as queue:
+        for _ in range(RESTARTS):
+            wanted = [command(dice.uniform(0, 3)) for _ in range(JOBS_A_RESTART)]
+            queue.enqueue_all({"command": one, "cwd": str(work)} for one in wanted)
+            mortal.begin(come_back + "import time; time.sleep(60)")
+            time.sleep(dice.uniform(0, 1.5))
+            if dice.random() < 0.5:
+                mortal.interrupt()
+            mortal.restart(now=dice.random() < 0.5)
+        mortal.run(come_back + "_ = %queue_wait")
+        records = queue.records()
+    ids = [record.id for record in records]
+    begun, ended, overlaps = (evidence(work, name) for name in ("begun", "ended", "overlaps"))
+    with capsys.disabled():
+        print(  # noqa: T201 - what a soak saw is worth a line
+            f"\n{RESTARTS} restarts of ipykernel {mortal.version}; {len(ids)} jobs, "
+            f"{begun.total()} begun, {ended.total()} ended, {overlaps.total()} overlapping"
+        )
+
+    assert RESTARTS * JOBS_A_RESTART == len(ids)
+    assert Counter(ids) == begun
+    assert Counter(ids) == ended
+    assert {} == overlaps
+    assert {(State.COMPLETED, 0, 0)} == {
+        (record.state, record.attempts, record.interrupts) for record in records
+    }
 
 
 # --- saved outputs, and a terminal ---------------------------------------------------------------
