@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
@@ -98,7 +100,7 @@ def test_states_and_tags_hold_for_the_archive_too(queue):
     assert [] == queue.jobs("dead", archived=True)
 
 
-@pytest.mark.parametrize("verb", ["retry", "cancel", "prune"])
+@pytest.mark.parametrize("verb", ["retry", "cancel"])
 def test_an_archived_job_cannot_be_changed(queue, verb):
     """It is history; the message says what can be done."""
     queue.enqueue("true").cancel()
@@ -234,6 +236,54 @@ def test_newest_means_ended_last_not_enqueued_last(queue):
     waited.cancel()
 
     assert ["2"] == queue.prune(keep=1)
+
+
+def test_an_archived_job_is_pruned_with_its_log_by_its_id(queue):
+    """Else the logs of a long life would stay for ever; the other lines stay as they are."""
+    end(queue, "echo one", "echo two", "exit 1", max_retries=1)
+    archive.move_finished(queue.store, 0)
+    (path,) = archive.paths(queue.home)
+    lines = path.read_bytes().splitlines()
+
+    assert ["1"] == queue.prune("1")
+
+    assert lines[1:] == path.read_bytes().splitlines()
+    assert ["2.1.log", "3.1.log"] == files(queue, "logs")
+    assert ["2", "3"] == [job.id for job in queue.jobs(archived=True)]
+    with pytest.raises(UnknownJobError):
+        queue.prune("1")
+
+
+def test_age_and_number_hold_for_the_queue_and_its_archive_together(queue):
+    """The archive has the oldest ends: they are what a person means to drop."""
+    end(queue, "true", "true", "true")
+    archive.move_finished(queue.store, 1)
+    assert ["3"] == [job.id for job in queue.jobs()]
+
+    assert [] == queue.prune(older_than_s=3600)
+    assert ["1"] == queue.prune(keep=2)
+    assert ["2", "3"] == queue.prune()
+    assert [] == archive.paths(queue.home)
+    assert [] == files(queue, "logs")
+
+
+def test_pruning_an_archive_that_fails_changes_nothing_in_it(queue, monkeypatch):
+    """A full disk: it is as it was, without a draft beside it, and may be pruned later."""
+    end(queue, "true", "true")
+    archive.move_finished(queue.store, 0)
+
+    def write_half(path: Path, data: bytes) -> None:
+        path.write_bytes(data[: len(data) // 2])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(archive, "write_file", write_half)
+    with pytest.raises(OSError, match="No space"):
+        queue.prune("1")
+    monkeypatch.undo()
+
+    assert ["1", "2"] == [job.id for job in queue.jobs(archived=True)]
+    assert [] == list(queue.home.glob("*.tmp"))
+    assert ["1"] == queue.prune("1")
 
 
 def test_a_pruned_job_does_not_come_back_from_an_unfinished_archiving(queue, monkeypatch):

@@ -155,8 +155,8 @@ def accept(
 
 def prunable(
     states: frozenset[State], *, older_than_s: float, keep: int
-) -> Callable[[Table, datetime], list[JobRecord]]:
-    """Return how to choose the jobs that may be dropped.
+) -> Callable[[Iterable[JobRecord], datetime], list[JobRecord]]:
+    """Return how to choose, of all jobs, those that may be dropped.
 
     Raises:
         RefusedError: jobs in one of *states* are not over.
@@ -166,11 +166,9 @@ def prunable(
         msg = "only completed, dead and cancelled jobs can be pruned (cancel the others first)"
         raise RefusedError(msg)
 
-    def choose(table: Table, now: datetime) -> list[JobRecord]:
+    def choose(jobs: Iterable[JobRecord], now: datetime) -> list[JobRecord]:
         before = now - timedelta(seconds=older_than_s)
-        fitting = [
-            job for job in table.jobs.values() if job.state in states and job.updated_at <= before
-        ]
+        fitting = [job for job in jobs if job.state in states and job.updated_at <= before]
         fitting.sort(key=attrgetter("updated_at", "seq"))  # newest means ended last
         return fitting[: max(0, len(fitting) - keep)]
 

@@ -219,7 +219,7 @@ class JobQueue(Looking):
         older_than_s: float = 0.0,
         keep: int = 0,
     ) -> list[str]:
-        """Drop jobs that are over, and their logs; return their ids.
+        """Drop jobs that are over, and their logs, also from the archive; return their ids.
 
         Args:
             refs: these jobs; or, when none is named, all that fit:
@@ -228,18 +228,20 @@ class JobQueue(Looking):
             keep: but not the newest *keep* of them.
 
         Raises:
-            RefusedError: a named job is not over, or in the archive; or jobs in a state that is
-                asked for are not over.
+            RefusedError: a named job is not over, or jobs in a state that is asked for are not.
+            UnknownJobError: there is no such job.
 
         """
-        words = self._living(refs)
+        words = self._words(refs)
         choose = accepting.prunable(frozenset(states), older_than_s=older_than_s, keep=keep)
         dropped: list[JobRecord] = []
 
         def decide(table: Table, now: datetime) -> Iterator[JobEvent]:
             archive.forget_unfinished(self.home, table)
-            for job in find_all(table, words) if words else choose(table, now):
-                yield lifecycle.prune(job, now=now)
+            named, every = keeping.find_anywhere, keeping.with_archived
+            for job in named(self.store, words) if words else choose(every(self.store), now):
+                if archive.is_in(table.jobs, job):
+                    yield lifecycle.prune(job, now=now)
                 dropped.append(job)
 
         self._change(decide)

@@ -64,7 +64,7 @@ def refuse_archived(store: Store, words: Iterable[str]) -> None:
     """Return if none of *words* means an archived job.
 
     Raises:
-        RefusedError: one of them does; it can be looked at, but not changed.
+        RefusedError: one of them does; it can be looked at or pruned, but not changed.
 
     """
     for word in words:
@@ -97,7 +97,8 @@ def refuse_taken(store: Store, table: Table, specs: Iterable[JobSpec]) -> None:
 
 
 def remove_traces(store: Store, jobs: Sequence[JobRecord]) -> None:
-    """Remove the logs and run files of *jobs*, which have been pruned."""
+    """Remove *jobs*, which have been pruned, from the archive, and their logs and run files."""
+    archive.drop(store, jobs)
     for at in range(0, len(jobs), SLICE):
         with store.exclusive(timeout_s=None):
             for job in jobs[at : at + SLICE]:

@@ -5,8 +5,8 @@ idle worker moves the oldest that completed or were cancelled to `archive-YYYYMM
 time; dead ones stay, and logs stay. The rules here: a job's line is on the disk before the event
 that takes the job out of the store is written, and a job that is in the store is not in the
 archive, whatever that says; so a crash between the two neither loses a job nor shows it twice. An
-archived job is history: it can be looked at, and its short number is never used again; an id that
-a person chose may be, and then means the newest job of that id.
+archived job is history: it can be looked at and pruned, and its short number is never used again;
+an id that a person chose may be, and then means the newest job of that id.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from queuectl_magics import codec, lifecycle
 from queuectl_magics.errors import QueuectlError
 from queuectl_magics.events import JobEvent
 from queuectl_magics.job import TERMINAL, JobRecord, State
-from queuectl_magics.journal import sync_data, sync_folder
+from queuectl_magics.journal import sync_data, sync_folder, write_file
 from queuectl_magics.settings import read_config
 from queuectl_magics.store.compaction import tidy_if_cheap
 from queuectl_magics.store.store import Store
@@ -124,6 +124,31 @@ def forget_unfinished(home: Path, table: Table) -> None:
                 sync_data(fd)
             finally:
                 os.close(fd)
+
+
+def drop(store: Store, jobs: Iterable[JobRecord]) -> None:
+    """Take these jobs out of the archive; each file is exchanged as a whole or left as it is."""
+    unwanted = {(job.id, job.order) for job in jobs}
+    for path in paths(store.paths.home) if unwanted else []:
+        with store.exclusive(timeout_s=None):
+            lines = path.read_bytes().split(b"\n")
+            kept = [
+                line
+                for line in lines
+                if (job := _job(line)) is None or (job.id, job.order) not in unwanted
+            ]
+            if len(kept) < len(lines):
+                _exchange(path, b"\n".join(kept))
+
+
+def _exchange(path: Path, text: bytes) -> None:
+    draft = path.with_suffix(".tmp")
+    try:
+        write_file(draft, text)
+        draft.rename(path) if text else path.unlink()
+    finally:
+        draft.unlink(missing_ok=True)
+    sync_folder(path.parent)
 
 
 def records(home: Path, kept: Mapping[str, JobRecord]) -> list[JobRecord]:
