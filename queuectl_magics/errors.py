@@ -31,6 +31,10 @@ class HomeError(QueuectlError):
     """The home directory cannot be used: a file, unreadable, read-only, on a network disk."""
 
 
+class HomeGoneError(HomeError):
+    """The home was deleted or replaced while it was in use: it never gets better."""
+
+
 class StoreDamagedError(QueuectlError):
     """A file of the store was altered; nothing is written until it has been repaired."""
 

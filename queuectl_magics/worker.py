@@ -22,7 +22,7 @@ from enum import StrEnum
 from queuectl_magics import clock, environment, guard, lifecycle, presence
 from queuectl_magics.attempts import Attempts, End
 from queuectl_magics.engines import CANNOT_START, Engine, Running, Vanished
-from queuectl_magics.errors import OutcomeUnknownError, QueuectlError
+from queuectl_magics.errors import HomeGoneError, OutcomeUnknownError, QueuectlError
 from queuectl_magics.events import JobEvent
 from queuectl_magics.job import Exit, JobRecord, State, key_of
 from queuectl_magics.limits import Watch
@@ -165,7 +165,8 @@ class Worker:
             self._settle_and_lease()
             self._enforce_limits()
             self._tidy()
-        except OutcomeUnknownError as error:  # we may write no more: let others have the jobs
+        except (OutcomeUnknownError, HomeGoneError) as error:
+            # we may write no more: let others have the jobs
             self.error = error
             return False
         except (QueuectlError, OSError) as error:  # a full disk, no descriptors: it may get better

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import threading
 import time
 from datetime import UTC, datetime
@@ -22,6 +23,34 @@ from queuectl_magics.store import Store, store
 from queuectl_magics.worker import Stopping
 
 # --- trouble -------------------------------------------------------------------------------------
+
+
+def test_worker_ends_when_its_home_is_deleted(bench, terminal, until):
+    """Or moved away: it says so, and does not look for ever at what is not there."""
+    process = terminal.start("worker", "start")
+    bench.enqueue(HELD)
+    until(bench.begun())
+    bench.home.rename(bench.home.with_name("away"))
+    said, _ = process.communicate(timeout=30)
+
+    assert 1 == process.returncode
+    assert f"Error: the queue's home {bench.home} was deleted while it was in use\n" in said
+    assert not bench.home.exists()
+
+
+def test_worker_ends_when_its_home_is_replaced(bench, terminal, until):
+    """The new queue is another one, whose jobs it does not touch."""
+    process = terminal.start("worker", "start")
+    until(bench.queue.workers)
+    bench.home.rename(bench.home.with_name("away"))
+    with JobQueue(bench.home) as newer:
+        job = newer.enqueue("true")
+        said, _ = process.communicate(timeout=30)
+
+        assert State.PENDING is job.state
+    assert 1 == process.returncode
+    assert re.search("was (deleted|replaced) while it was in use", said)  # as it happened to look
+    bench.queue.store.close()
 
 
 TROUBLES = {

@@ -16,7 +16,7 @@ from zlib import crc32
 
 from queuectl_magics import clock, codec, validation
 from queuectl_magics.codec import FORMAT, Announced, Opened
-from queuectl_magics.errors import HomeError, InvalidInputError, StoreDamagedError
+from queuectl_magics.errors import HomeGoneError, InvalidInputError, StoreDamagedError
 from queuectl_magics.job import JobRecord, JobSpec
 from queuectl_magics.journal import frame, number, read_span, sync_folder, write_file
 from queuectl_magics.lock import Lock
@@ -131,7 +131,7 @@ def open_generation(paths: Paths, known: Generation | None) -> tuple[Generation,
     is damage, unless another process is exchanging the two at this moment.
 
     Raises:
-        HomeError: it is the journal of another store, or an older one.
+        HomeGoneError: it is the journal of another store, or an older one.
         StoreDamagedError: its first line is not one that we can read.
 
     """
@@ -164,7 +164,7 @@ def _check_same(paths: Paths, known: Generation, header: Opened, inode: int) -> 
     older = header.generation <= known.header.generation and inode != known.inode
     if header.store != known.header.store or older:
         msg = f"the queue's home {paths.home} was replaced while it was in use: reopen it"
-        raise HomeError(msg)
+        raise HomeGoneError(msg)
 
 
 def _read_header(paths: Paths, line: bytes) -> tuple[int, Opened]:

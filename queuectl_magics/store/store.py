@@ -25,6 +25,7 @@ from queuectl_magics import clock, codec
 from queuectl_magics.codec import Announced, Booted, Opened
 from queuectl_magics.errors import (
     HomeError,
+    HomeGoneError,
     OutcomeUnknownError,
     QueuectlError,
     StoreBusyError,
@@ -186,8 +187,8 @@ class Store:
                 if unused is not None and unused is not self._current:
                     unused.close()
 
-    def _deleted(self) -> HomeError:
-        return HomeError(f"the queue's home {self.paths.home} was deleted while it was in use")
+    def _deleted(self) -> HomeGoneError:
+        return HomeGoneError(f"the queue's home {self.paths.home} was deleted while it was in use")
 
     # --- changing -----------------------------------------------------------------------------
 
