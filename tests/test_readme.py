@@ -201,6 +201,16 @@ def test_the_commands_of_make_exist() -> None:
     assert set(re.findall(r"make ([a-z]+)  ", README)) | {"lab"} <= set(targets)
 
 
+def test_every_promise_names_the_tests_behind_it() -> None:
+    """And each of them exists."""
+    named = [spans(row[-1]) for row in rows(section("## What is promised"))[1:]]
+    tests = "".join(path.read_text() for path in (ROOT / "tests").glob("test_*.py"))
+    known = set(re.findall(r"^def (test_\w+)", tests, flags=re.MULTILINE))
+
+    assert all(named)
+    assert set() == {name for names in named for name in names} - known
+
+
 def test_relative_links_lead_somewhere() -> None:
     """Files and folders that the README links to exist."""
     links = [link for link in re.findall(r"\]\(([^)\s]+)\)", README) if "://" not in link]
