@@ -15,7 +15,7 @@ import pytest
 
 from queuectl_magics.commands import verbs
 from queuectl_magics.commands.enqueueing import enqueue
-from queuectl_magics.job import State
+from queuectl_magics.job import Exit, State
 from queuectl_magics.jobqueue import Job, JobList, JobQueue
 from queuectl_magics.magics.calling import STOPPED
 
@@ -674,3 +674,32 @@ def test_the_magics_know_every_option_of_the_terminal():
     assert {"-o", "--out"} == options(ENQUEUE) - options(enqueue)
     assert {"-o", "--out", "-e", "--expand"} == options(JOB) - options(enqueue)
     assert options(enqueue) < options(ENQUEUE)
+
+
+# --- while you were away -------------------------------------------------------------------------
+
+
+def test_loading_says_in_one_line_what_became_of_the_jobs_of_a_dead_kernel(
+    notebook, terminal, own_home, until
+):
+    """How many ended how and which go on; and not a word when nothing happened meanwhile."""
+    ends = ["exit 0", "exit 3", "until [ -e late ]; do sleep 0.02; done"]
+    with JobQueue(own_home) as queue:
+        for end in ends:
+            line = f"echo begun; until [ -e go ]; do sleep 0.02; done; {end}"
+            queue.enqueue(line, cwd=str(own_home.parent), max_retries=1)
+        worker = terminal.start("worker", "start", "--count", "3")
+        until(lambda: all(job.output for job in queue.jobs()))
+        worker.kill()
+        worker.wait()
+        (own_home.parent / "go").touch()
+        ended = [queue.job(id) for id in ("1", "2")]
+        until(lambda: all(isinstance(queue.engine().find(job.record), Exit) for job in ended))
+
+        told = "While you were away: 1 completed, 1 dead, 1 still processing (adopted).\n"
+        assert told == notebook.run("%reload_ext queuectl_magics").out
+        (own_home.parent / "late").touch()
+        queue.wait(timeout=60)
+        queue.enqueue("true", delay=3600)
+
+        assert "" == notebook.run("%reload_ext queuectl_magics").out
