@@ -17,6 +17,7 @@ from zlib import crc32
 
 import msgspec
 
+StrPath = str | os.PathLike[str]
 LINE_START = b'{"seq":'  # which no line holds but at its start: texts have their quotes escaped
 _TAIL = len(b',"crc":"00000000"}')
 
@@ -64,7 +65,7 @@ def read_span(fd: int, start: int, end: int) -> bytes:
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
-def write_file(path: Path, data: bytes) -> None:
+def write_file(path: StrPath, data: bytes) -> None:
     """Write a whole new file, readable by its owner only, and see it to the disk."""
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     try:

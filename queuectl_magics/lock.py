@@ -108,7 +108,7 @@ def _drop_in_child() -> None:
         lock.close()
 
 
-def is_locked(path: Path) -> bool:
+def is_locked(path: str | os.PathLike[str]) -> bool:
     """Say whether someone holds the lock of the file *path*; False if there is no such file.
 
     Probes with a shared lock, lest two who ask at once take each other for the holder.

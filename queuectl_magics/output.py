@@ -15,15 +15,22 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from queuectl_magics.journal import StrPath
+
 CHUNK = 64 * 1024
 BLOCK = 4096
 _KEEP_SIZE, _PUNCH_HOLE = 1, 2
 _NOTE = "\n[queuectl: {bytes:>15,} bytes of output were dropped here, see --max-output]\n"
 
 
+def log_name(id: str, attempt: int) -> str:
+    """Return the name of the log of that attempt."""
+    return f"{id}.{attempt}.log"
+
+
 def log_path(folder: Path, id: str, attempt: int) -> Path:
     """Return where the output of that attempt is kept."""
-    return folder / f"{id}.{attempt}.log"
+    return folder / log_name(id, attempt)
 
 
 def read_text(path: Path) -> str:
@@ -86,15 +93,15 @@ def tail_text(path: Path, lines: int, limit: int = CHUNK) -> str:
     return "\n".join(kept)
 
 
-def size(path: Path) -> int:
+def size(path: StrPath) -> int:
     """Return the length of the log, with what was dropped."""
     try:
-        return path.stat().st_size
+        return os.stat(path).st_size
     except FileNotFoundError:
         return 0
 
 
-def drop_middle(path: Path, bytes_max: int) -> None:
+def drop_middle(path: StrPath, bytes_max: int) -> None:
     """Give the middle of the log back to the disk, so that about *bytes_max* bytes are kept.
 
     Half of what is kept is the beginning, half the end; a line between them says how much is gone.

@@ -25,12 +25,12 @@ from pathlib import Path
 
 import msgspec
 
-from queuectl_magics.journal import write_file
+from queuectl_magics.journal import StrPath, write_file
 from queuectl_magics.lock import is_locked
 
 MARKER_VARIABLE = "QUEUECTL_RUN"
 RECORD_BYTES = 512
-OWN_DESCRIPTORS_MAX = 9
+OWN_DESCRIPTORS = (0, 1, 2, 9)
 PROC = Path("/proc")
 TAKEN_BY_RECORDER = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 ENDING = (*TAKEN_BY_RECORDER, signal.SIGKILL)
@@ -77,12 +77,25 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     run: str | None = None
 
 
+def run_name(id: str, attempt: int) -> str:
+    """Return the name of the run file of that attempt."""
+    return f"{id}.{attempt}.run"
+
+
 def run_path(folder: Path, id: str, attempt: int) -> Path:
     """Return the run file of that attempt."""
-    return folder / f"{id}.{attempt}.run"
+    return folder / run_name(id, attempt)
 
 
-def claim(path: Path, spare: Path | None = None) -> int:
+def script_path(path: str) -> str:
+    """Return where a command goes that is too long for an argument, or for another program.
+
+    *path* is the run file of its attempt.
+    """
+    return f"{path.removesuffix('.run')}.script"
+
+
+def claim(path: StrPath, spare: StrPath | None = None) -> int:
     """Create the run file, lock it, and return the descriptor that holds the lock.
 
     *spare* is the run file of a run that is over and settled: it is renamed and used again, since
@@ -91,16 +104,16 @@ def claim(path: Path, spare: Path | None = None) -> int:
     """
     if spare is not None:
         try:
-            spare.rename(path)
+            os.rename(spare, path)
             return _claim(path)
         except FileNotFoundError:
             pass
         except BlockingIOError:
-            path.unlink()
+            os.unlink(path)
     return _claim(path)
 
 
-def _claim(path: Path) -> int:
+def _claim(path: StrPath) -> int:
     fd = _out_of_the_way(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -113,15 +126,15 @@ def _claim(path: Path) -> int:
 
 def _out_of_the_way(fd: int) -> int:
     """Return a descriptor for the same file that is none of those the recorder uses itself."""
-    if fd > OWN_DESCRIPTORS_MAX:
+    if fd not in OWN_DESCRIPTORS:
         return fd
     try:
-        return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, OWN_DESCRIPTORS_MAX + 1)
+        return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, max(OWN_DESCRIPTORS) + 1)
     finally:
         os.close(fd)
 
 
-def arguments(command: str, cwd: str, program: Sequence[str], script: Path) -> list[str]:
+def arguments(command: str, cwd: str, program: Sequence[str], script: StrPath) -> list[str]:
     """Return the argument list of the recorder; a long command, or a program's, goes to *script*.
 
     *program* empty means `sh` itself; otherwise the command is a script for that program.
@@ -139,7 +152,7 @@ def _recorder(command: str) -> str:
     return _EVAL if _OWN_SHELL.search(command) else _DIRECT
 
 
-def spawn(run_fd: int, log: Path, argv: list[str], environ: Mapping[str, str]) -> int:
+def spawn(run_fd: int, log: StrPath, argv: list[str], environ: Mapping[str, str]) -> int:
     """Start a recorder in a session of its own and return its pid.
 
     Raises:
@@ -166,13 +179,13 @@ def spawn(run_fd: int, log: Path, argv: list[str], environ: Mapping[str, str]) -
         os.close(log_fd)
 
 
-def read_record(path: Path, marker: str | None = None) -> RunRecord:
+def read_record(path: StrPath, marker: str | None = None) -> RunRecord:
     """Return what the recorder has written into its run file.
 
     With *marker* only what the recorder of that very run has written.
     """
     try:
-        text = path.read_bytes()
+        text = Path(path).read_bytes()
     except FileNotFoundError:
         return RunRecord()
     found = RunRecord()
@@ -186,17 +199,17 @@ def read_record(path: Path, marker: str | None = None) -> RunRecord:
     return found
 
 
-def is_running(path: Path) -> bool:
+def is_running(path: StrPath) -> bool:
     """Say whether anything of the attempt is alive, or its start is being prepared."""
     return is_locked(path)
 
 
-def ended_at(path: Path) -> datetime:
+def ended_at(path: StrPath) -> datetime:
     """Return when the exit record was written."""
-    return datetime.fromtimestamp(path.stat().st_mtime, tz=UTC)
+    return datetime.fromtimestamp(os.stat(path).st_mtime, tz=UTC)
 
 
-def age_s(path: Path) -> float:
+def age_s(path: StrPath) -> float:
     """Return for how many seconds the attempt's recorder has lived; 0 if that cannot be told.
 
     By the system's own clock since its start, so that setting the wall clock changes nothing.
@@ -211,7 +224,7 @@ def age_s(path: Path) -> float:
         return 0.0
 
 
-def wait_until_gone(path: Path) -> None:
+def wait_until_gone(path: StrPath) -> None:
     """Return when nothing that the attempt started is alive any more; sleeps in the system."""
     try:
         fd = os.open(path, os.O_RDWR)
@@ -223,7 +236,7 @@ def wait_until_gone(path: Path) -> None:
         os.close(fd)
 
 
-def open_recorder(path: Path, marker: str) -> int | None:
+def open_recorder(path: StrPath, marker: str) -> int | None:
     """Return a descriptor that becomes readable when the attempt's recorder ends.
 
     None if it has not started or has ended, or where the system has no such descriptors.
@@ -241,7 +254,7 @@ def open_recorder(path: Path, marker: str) -> int | None:
     return None
 
 
-def wait_for_end(path: Path, marker: str) -> None:
+def wait_for_end(path: StrPath, marker: str) -> None:
     """Return when the attempt's recorder has ended, though it is no child of ours.
 
     Sleeps in the system where that can tell us of the end of any process; elsewhere, and for the
@@ -262,7 +275,7 @@ def wait_for_end(path: Path, marker: str) -> None:
         return
 
 
-def signal_tree(path: Path, marker: str, number: int) -> int:
+def signal_tree(path: StrPath, marker: str, number: int) -> int:
     """Send signal *number* to everything that the attempt started; return to how many of them.
 
     That is its session, and every process that carries *marker* in its environment. The recorder,

@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -62,14 +63,35 @@ def test_attempt_being_prepared_is_running(tmp_path):
     assert not recorder.is_running(path)
 
 
-def test_claim_leaves_the_low_descriptors_free(tmp_path):
-    """The recorder's own numbers end at 9; ours is above, and no other program inherits it."""
-    fd = recorder.claim(tmp_path / "1.1.run")
-    inheritable = os.get_inheritable(fd)
-    os.close(fd)
+LOW = """
+import os, sys
+from queuectl_magics import recorder
+free = int(sys.argv[1])
+null = os.open("/dev/null", os.O_RDWR)
+for number in range(10):
+    if number != null:
+        os.dup2(null, number)
+os.close(free)
+fd = recorder.claim("1.1.run")
+if fd in (0, 1, 2, 9) or os.get_inheritable(fd):
+    sys.exit(f"descriptor {fd}")
+argv = recorder.arguments("echo out; echo err >&2; cat; exit 7", ".", [], "script")
+pid = recorder.spawn(fd, "log", argv, {**os.environ, recorder.MARKER_VARIABLE: "m"})
+os.close(fd)
+os.waitpid(pid, 0)
+"""
 
-    assert fd >= 10
-    assert not inheritable
+
+@pytest.mark.parametrize("free", [0, 1, 2, 3, 9])
+def test_any_descriptor_may_be_the_next_free_one(tmp_path, free):
+    """Whatever numbers the system gives us, streams and record of the command are its own."""
+    argv = [sys.executable, "-c", LOW, str(free)]
+    done = subprocess.run(argv, cwd=tmp_path, timeout=60, check=False)
+
+    assert 0 == done.returncode
+    assert b"out\nerr\n" == (tmp_path / "log").read_bytes()
+    assert 7 == recorder.read_record(tmp_path / "1.1.run", "m").code
+    assert not recorder.is_running(tmp_path / "1.1.run")
 
 
 def test_lock_of_one_attempt_is_not_inherited_by_another(attempt, tmp_path, until, held):
@@ -155,7 +177,7 @@ def test_failed_start_leaks_no_descriptor(tmp_path, monkeypatch, step):
     fd = recorder.claim(tmp_path / "1.1.run")
     argv = recorder.arguments("true", "/", [], tmp_path / "script")
     before = set(os.listdir("/proc/self/fd"))
-    monkeypatch.setattr(recorder, "OWN_DESCRIPTORS_MAX", 100)
+    monkeypatch.setattr(recorder, "OWN_DESCRIPTORS", range(100))
     monkeypatch.setattr(f"{recorder.__name__}.{step}", refuse)
     with pytest.raises(OSError, match="Too many"):
         recorder.spawn(fd, tmp_path / "log", argv, {})

@@ -50,12 +50,16 @@ class LocalEngine:
         self.home = home
         self.run = run
         self.logs = logs
-        self._spare: deque[Path] = deque()
+        self._spare: deque[str] = deque()
 
     def prepare(self, job: JobRecord, attempt: int) -> object:
         """Create and lock the run file."""
         spare = self._spare.popleft() if self._spare else None
-        return recorder.claim(recorder.run_path(self.run, job.id, attempt), spare)
+        return recorder.claim(self.run_path(job.id, attempt), spare)
+
+    def run_path(self, id: str, attempt: int) -> str:
+        """Return the run file of that attempt, as a text: paths are too slow for every job."""
+        return f"{self.run}/{recorder.run_name(id, attempt)}"
 
     def abandon(self, prepared: object) -> None:
         """Let go of the run file."""
@@ -74,7 +78,8 @@ class LocalEngine:
             if problem:
                 return Exit(code=CANNOT_START, finished_at=clock.utc_now(), reason=problem)
             child = Child(self, job)
-            argv = recorder.arguments(job.command, cwd, program or [], child.script)
+            script = recorder.script_path(child.path)
+            argv = recorder.arguments(job.command, cwd, program or [], script)
             variables = self._variables(job, environ, program or [], cwd)
             child.pid = recorder.spawn(prepared, child.log, argv, variables)
         except OSError as error:
@@ -108,13 +113,13 @@ class LocalEngine:
 
     def forget(self, job: JobRecord) -> None:
         """Keep the run file for another run, or remove it; remove the script."""
-        path = recorder.run_path(self.run, job.id, job.attempt)
+        path = self.run_path(job.id, job.attempt)
         if len(self._spare) < SPARES_MAX:
             self._spare.append(path)
         else:
-            path.unlink(missing_ok=True)
+            _remove(path)
         if job.shell or len(job.command) > recorder.ARGUMENT_BYTES_MAX // 4:
-            path.with_suffix(".script").unlink(missing_ok=True)
+            _remove(recorder.script_path(path))
 
     def sweep(self, current: Collection[tuple[str, int]]) -> None:
         """Remove the run files and scripts of all other attempts."""
@@ -126,7 +131,12 @@ class LocalEngine:
     def close(self) -> None:
         """Remove what was kept for other runs."""
         while self._spare:
-            self._spare.popleft().unlink(missing_ok=True)
+            _remove(self._spare.popleft())
+
+
+def _remove(path: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
 
 
 def _program(shell: str | None, environ: Mapping[str, str]) -> list[str] | None:
@@ -160,8 +170,8 @@ class _Placed:
 
     def __init__(self, engine: LocalEngine, job: JobRecord) -> None:
         self.job = job
-        self.path = recorder.run_path(engine.run, job.id, job.attempt)
-        self.log = output.log_path(engine.logs, job.id, job.attempt)
+        self.path = engine.run_path(job.id, job.attempt)
+        self.log = f"{engine.logs}/{output.log_name(job.id, job.attempt)}"
         self._marker = marker(engine.store, job)
         self._fd: int | None = None
 
@@ -207,11 +217,6 @@ class Child(_Placed):
     def __init__(self, engine: LocalEngine, job: JobRecord) -> None:
         super().__init__(engine, job)
         self.pid: int | None = None
-
-    @property
-    def script(self) -> Path:
-        """Where a command goes that is too long for an argument, or for another program."""
-        return self.path.with_suffix(".script")
 
     def fileno(self) -> int | None:
         """Return a descriptor that becomes readable when the recorder ends (Linux)."""
