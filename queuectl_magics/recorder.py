@@ -33,6 +33,7 @@ RECORD_BYTES = 512
 OWN_DESCRIPTORS = (0, 1, 2, 9)
 PROC = Path("/proc")
 TAKEN_BY_RECORDER = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+CATCHABLE = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}
 ENDING = (*TAKEN_BY_RECORDER, signal.SIGKILL)
 ARGUMENT_BYTES_MAX = 100_000
 FOREIGN_POLL_S = 0.05
@@ -173,7 +174,7 @@ def spawn(run_fd: int, log: StrPath, argv: list[str], environ: Mapping[str, str]
             ],
             setsid=True,
             setsigmask=(),
-            setsigdef=(signal.SIGPIPE, signal.SIGINT, signal.SIGXFSZ),
+            setsigdef=CATCHABLE,  # what is ignored (by nohup, by Python) could not be trapped
         )
     finally:
         os.close(log_fd)

@@ -237,16 +237,36 @@ def test_command_of_sh_has_no_arguments_and_is_called_sh(attempt, form):
     assert b"sh 0 .\n" == done.output
 
 
+IGNORED_FOR_US = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM)
+
+
 def test_command_gets_signals_as_they_come_by_default(attempt):
-    """What Python ignores, or a shell ignored for us, is not ignored by the command."""
-    done = attempt("grep -E 'Sig(Ign|Blk)' /proc/self/status")
+    """What Python ignores, or `nohup` or a shell ignored for us, the command does not."""
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in IGNORED_FOR_US}
+    try:
+        done = attempt("grep -E 'Sig(Ign|Blk)' /proc/self/status")
+    finally:
+        for number, disposition in before.items():
+            signal.signal(number, disposition)
     done.wait()
 
     ignored = int(done.output.split()[-1], 16)
     blocked = int(done.output.split()[1], 16)
     assert 0 == blocked
-    for number in (signal.SIGPIPE, signal.SIGINT, signal.SIGTERM, signal.SIGXFSZ):
-        assert not ignored & 1 << (number - 1)
+    assert not [number for number in signal.valid_signals() if ignored & 1 << (number - 1)]
+
+
+def test_recorder_hears_what_its_starter_ignores(attempt, until):
+    """A shell cannot trap what was ignored before it, under a worker of `nohup`, say."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        running = attempt("echo begun; sleep 100")
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    until(lambda: b"begun" in running.output)
+    running.signal(signal.SIGHUP)
+
+    assert 129 == until(lambda: running.code)
 
 
 @pytest.mark.parametrize("name", ["a b", "it's", 'a "b"', "$HOME", "ü 漢字", "-n", "*"])
