@@ -33,8 +33,10 @@ class Lock:
         self._inode = -1
         _open_locks.add(self)
 
-    def acquire(self, timeout_s: float | None = None) -> None:
+    def acquire(self, timeout_s: float | None = None) -> os.stat_result:
         """Wait for the lock; fairly and for ever, or at most *timeout_s* seconds.
+
+        Returns what the system says of the locked file.
 
         Raises:
             FileNotFoundError: the file is missing and must not be created.
@@ -47,8 +49,9 @@ class Lock:
                 self._inode = os.fstat(self._fd).st_ino
             self._wait(timeout_s)
             try:
-                if os.stat(self.path).st_ino == self._inode:
-                    return
+                about = os.stat(self.path)
+                if about.st_ino == self._inode:
+                    return about
             except FileNotFoundError:
                 pass
             self.close()

@@ -63,7 +63,7 @@ def test_transition_costs_the_same_whatever_the_history(home):
     many_calls, many_bytes = cost_of_a_transition(home, 5000)
 
     assert few_calls == many_calls
-    assert {"write": 2, "fdatasync": 2, "pread": 1, "stat": 5} == few_calls
+    assert {"write": 2, "fdatasync": 2, "pread": 1, "stat": 3} == few_calls
     for name in ("write", "pread"):
         assert 0 < many_bytes[name] - few_bytes[name] <= 4 * len("000")  # of two `seq` and two `d`
 

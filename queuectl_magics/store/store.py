@@ -127,14 +127,14 @@ class Store:
     def reading(self) -> Iterator[Table]:
         """Hold the table still, caught up, for as long as the block lasts; keep it short."""
         with self._reading:
-            self._catch_up(exclusive=False)
+            self._catch_up()
             yield self.table
 
     def catch_up(self) -> bool:
         """Take in what other processes wrote; say whether there was anything."""
         with self._reading:
             before = self.table.seq
-            self._catch_up(exclusive=False)
+            self._catch_up()
             return before != self.table.seq
 
     def wait_for_news(self, timeout_s: float) -> None:
@@ -142,10 +142,11 @@ class Store:
         with self._news:
             self._news.wait(timeout_s)
 
-    def _catch_up(self, *, exclusive: bool) -> None:
-        current = self._current
+    def _catch_up(self, locked: os.stat_result | None = None) -> None:
+        """Take in what is new; *locked* tells of the journal, if its lock is held."""
+        current, exclusive = self._current, locked is not None
         try:
-            about = os.stat(self.paths.journal)
+            about = locked or os.stat(self.paths.journal)
             if current is None or not current.trusted or about.st_ino != current.inode:
                 self._reopen(exclusive=exclusive)
             elif about.st_size > current.offset:
@@ -237,11 +238,11 @@ class Store:
                 if self._broken:
                     raise OutcomeUnknownError(self._broken)
                 try:
-                    self._lock.acquire(timeout_s)
+                    about = self._lock.acquire(timeout_s)
                 except FileNotFoundError:
                     raise self._deleted() from None
                 with self._reading:
-                    self._catch_up(exclusive=True)
+                    self._catch_up(about)
                     yield
             finally:
                 try:
