@@ -79,18 +79,21 @@ class Attempts:
         name = f"queuectl-job-{running.job.id}"
         threading.Thread(target=wait, name=name, daemon=True).start()
 
-    def sleep(self, timeout_s: float) -> None:
-        """Sleep until the bell rings or an attempt ends, but no longer than that."""
+    def sleep(self, timeout_s: float) -> bool:
+        """Sleep until the bell rings or an attempt ends, but no longer; say if the bell rang."""
+        rang = False
         for fd, _ in self._poll.poll(math.ceil(timeout_s * 1000)):
             running = self._by_fd.pop(fd, None)
             if running is None:
-                continue  # the bell
+                rang = True
+                continue
             self._poll.unregister(fd)
             outcome = running.finish()
             if outcome is None:  # its recorder was killed, but something of it lives on
                 self._wait_in_thread(running)
             else:
                 self._ended.append((running.job, outcome))
+        return rang
 
     def take_ended(self) -> list[End]:
         """Return what has ended; give it to `settled` or, if that fails, to `put_back`."""

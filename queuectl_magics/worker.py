@@ -11,7 +11,6 @@ next one to adopt.
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 import random
 import threading
@@ -54,8 +53,8 @@ class Worker:
     Args:
         store: where the jobs are.
         engine: where they run.
-        slots: how many at once; asked anew at each turn, so that a setting takes effect at once.
-        paused: whether no job may be started; asked anew as well.
+        room: how many jobs may run at once, and whether none may be started for now (paused);
+            asked at each ring, so that a setting takes effect at once.
         kind: `kernel` or `terminal`, for the list of workers.
         on_change: called from the worker's thread after each change, with the jobs that changed.
         drain: return as soon as nothing is left to run or to wait for.
@@ -67,8 +66,7 @@ class Worker:
         store: Store,
         engine: Engine,
         *,
-        slots: Callable[[], int],
-        paused: Callable[[], bool] = lambda: False,
+        room: Callable[[], tuple[int, bool]],
         kind: str = "terminal",
         on_change: Callable[[list[JobRecord]], None] | None = None,
         drain: bool = False,
@@ -78,15 +76,16 @@ class Worker:
         self.stopping = Stopping.NO
         self.error: Exception | None = None
         self.has_looked = threading.Event()
-        self._slots = slots
-        self._paused = paused
+        self._room = room
+        self._slots = 0
+        self._rang = True
         self._on_change = on_change or (lambda _jobs: None)
         self._drain = drain
         self._presence = Presence(
-            store.paths.workers, kind=kind, count=slots(), now=clock.utc_now()
+            store.paths.workers, kind=kind, count=room()[0], now=clock.utc_now()
         )
         self._attempts = Attempts(store, self._presence)
-        self._syncing = Syncing(store)
+        self._syncing = Syncing(store, engine.forget)
         self._look_s = LOOK_S
         self._adopt_at_s = 0.0
         self._guard_called_s = -LOOK_S
@@ -119,7 +118,7 @@ class Worker:
 
     def slots_changed(self) -> None:
         """Say in the list of workers how many jobs run side by side from now on."""
-        self._presence.tell_count(self._slots())
+        self._presence.tell_count(self._room()[0])
         self._presence.ring()
 
     def join(self, timeout_s: float | None = None) -> bool:
@@ -159,9 +158,7 @@ class Worker:
     def _turn(self) -> bool:
         """Take every step once; say whether to go on."""
         try:
-            self._answer_bell()
-            self._presence.tell_count(self._slots())
-            self._adopt_strays()
+            self._look_around()
             self._settle_and_lease()
             self._enforce_limits()
             self._tidy()
@@ -193,12 +190,23 @@ class Worker:
         elif presence.STOP in rung and self.stopping is Stopping.NO:
             self.stopping = Stopping.AFTER_CURRENT
 
+    def _look_around(self) -> None:
+        """Take in what others did and what is set: when someone rang, and now and then."""
+        now_s = clock.monotonic_s()
+        is_time = now_s >= self._adopt_at_s
+        if self._rang or is_time:
+            self._answer_bell()
+            self.store.catch_up()
+            count, is_paused = self._room()
+            self._presence.tell_count(count)
+            self._slots = 0 if is_paused else count
+            self._rang = False
+        if is_time:
+            self._adopt_at_s = now_s + ADOPT_EVERY_S
+            self._adopt_strays()
+
     def _adopt_strays(self) -> None:
         """Take over the attempts of workers that are gone, and our own that never started."""
-        now_s = clock.monotonic_s()
-        if now_s < self._adopt_at_s:
-            return
-        self._adopt_at_s = now_s + ADOPT_EVERY_S
         with self.store.reading() as table:
             running = [table.jobs[id] for id in table.processing]
         ours = set(self._attempts)
@@ -212,7 +220,7 @@ class Worker:
         """Record what ended and lease what is due, in one transaction; then start the leased."""
         ended, running = self._attempts.take_ended(), self._attempts.running
         free = self._free(len(running) - sum(key_of(job) in running for job, _ in ended))
-        if not ended and not (free > 0 and self._anything_due()):
+        if not ended and not (free > 0 and self._until_due_s() == 0):
             return
         prepared: dict[str, object] = {}
         trouble: list[OSError] = []
@@ -240,8 +248,7 @@ class Worker:
         jobs = self.store.table.jobs
         for id, claim in prepared.items():
             self._start(jobs[id], claim)
-        forget = [functools.partial(self.engine.forget, job) for job, _ in ended]
-        self._syncing.soon(self.store.seq, forget)
+        self._syncing.soon(self.store.seq, [job for job, _ in ended])
         self._tell([jobs[event.id] for event in events if event.id in jobs])
         if trouble:
             raise trouble[0]
@@ -253,23 +260,17 @@ class Worker:
 
     def _free(self, running: int) -> int:
         """Return how many more jobs may be started while *running* are."""
-        if self.is_stopping or self._paused():
-            return 0
-        return max(0, self._slots() - running)
+        return 0 if self.is_stopping else max(0, self._slots - running)
 
     def _until_due_s(self) -> float:
         """Return in how many seconds the next job is due."""
-        if self._anything_due():
-            return 0.0
         with self.store.reading() as table:
+            if table.pick_due(self.store.now(), 1):
+                return 0.0
             due_at = table.next_due()
         if due_at is None:
             return LOOK_S
         return max(0.0, (due_at - clock.utc_now()).total_seconds())
-
-    def _anything_due(self) -> bool:
-        with self.store.reading() as table:
-            return bool(table.pick_due(self.store.now(), 1))
 
     def _settlements(self, ended: list[End], table: Table, now: datetime) -> Iterator[JobEvent]:
         for job, outcome in ended:
@@ -302,7 +303,6 @@ class Worker:
 
     def _enforce_limits(self) -> None:
         """End what must end and cap what grows; note when to look again."""
-        self.store.catch_up()  # somebody may just have cancelled one
         jobs, unwanted = self.store.table.jobs, self.stopping is Stopping.NOW
         looks = [LOOK_S]
         for (id, attempt), watch in self._attempts.running.items():
@@ -347,7 +347,7 @@ class Worker:
             wait_s = min(self._look_s, TIDY_AFTER_S) if self._is_untidy else self._look_s
             if self._free(len(self._attempts.running)) > 0:
                 wait_s = min(wait_s, self._until_due_s())
-        self._attempts.sleep(wait_s)
+        self._rang |= self._attempts.sleep(wait_s)
 
 
 def verdict(

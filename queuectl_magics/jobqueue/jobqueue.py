@@ -324,14 +324,14 @@ class JobQueue(Looking):
         """Return a worker that has not been started; `count` None follows the setting."""
         from queuectl_magics.worker import Worker
 
-        def slots() -> int:
-            return (count() if callable(count) else count) or self.config.count
+        def room() -> tuple[int, bool]:
+            config = self.config
+            return (count() if callable(count) else count) or config.count, config.paused
 
         return Worker(
             self.store,
             self.engine(),
-            slots=slots,
-            paused=lambda: self.config.paused,
+            room=room,
             kind=kind,
             on_change=on_change,
             drain=drain,

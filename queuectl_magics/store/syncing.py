@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterable
 
 from queuectl_magics.errors import QueuectlError
+from queuectl_magics.job import JobRecord
 from queuectl_magics.store.store import Store
 
 GATHER_S = 0.005
@@ -21,16 +22,21 @@ GATHER_S = 0.005
 class Syncing:
     """A thread that sees a store's changes to the disk, soon after they were made.
 
+    Args:
+        store: the store.
+        forget: called for each job whose end is on disk; it only tidies up.
+
     Attributes:
         error: why the disk did not confirm, if it did not.
 
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, forget: Callable[[JobRecord], None]) -> None:
         self.error: QueuectlError | None = None
         self._store = store
         self._seq = 0
-        self._then: list[Callable[[], None]] = []
+        self._forget = forget
+        self._ended: list[JobRecord] = []
         self._wanted = threading.Condition()
         self._closing = False
         self._thread = threading.Thread(target=self._run, name="queuectl-sync", daemon=True)
@@ -39,11 +45,11 @@ class Syncing:
         """Begin."""
         self._thread.start()
 
-    def soon(self, seq: int, then: Iterable[Callable[[], None]]) -> None:
-        """See event *seq* to the disk, and call each of *then* when it is there."""
+    def soon(self, seq: int, ended: Iterable[JobRecord]) -> None:
+        """See event *seq* to the disk, and then forget what was needed of the *ended*."""
         with self._wanted:
             self._seq = max(self._seq, seq)
-            self._then.extend(then)
+            self._ended.extend(ended)
             self._wanted.notify()
 
     def close(self) -> None:
@@ -57,12 +63,12 @@ class Syncing:
         done = 0
         while True:
             with self._wanted:
-                while self._seq == done and not self._then and not self._closing:
+                while self._seq == done and not self._ended and not self._closing:
                     self._wanted.wait()
-                if self._seq == done and not self._then:
+                if self._seq == done and not self._ended:
                     return
-                done, then = self._seq, self._then
-                self._then = []
+                done, ended = self._seq, self._ended
+                self._ended = []
                 closing = self._closing
             if not closing:
                 time.sleep(GATHER_S)  # one sync for all that changes in the meantime
@@ -71,6 +77,6 @@ class Syncing:
             except QueuectlError as error:
                 self.error = error
                 continue
-            for call in then:
-                with contextlib.suppress(OSError):  # it only tidies up
-                    call()
+            for job in ended:
+                with contextlib.suppress(OSError):
+                    self._forget(job)
