@@ -15,6 +15,7 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from queuectl_magics import clock
 from queuectl_magics.errors import StoreDamagedError
@@ -27,19 +28,32 @@ _OURS_ALONE = (
 )
 REMEMBERED = 64
 
+_own: dict[str | None, tuple[dict[bytes, bytes], Mapping[str, str]]] = {}
+_kept: dict[Path, tuple[Mapping[str, str], str, tuple[int, ...]]] = {}
+
 
 def capture(
     environ: Mapping[str, str] | None = None, *, python: str | None = None
-) -> dict[str, str]:
+) -> Mapping[str, str]:
     """Return the environment in which the commands of this process should run.
 
     *python* is the interpreter of a notebook's kernel: its folder comes first in PATH, so that
     `python` in a command is the notebook's own, whatever the kernel was started from. Variables
     that speak of this process alone are left out, and so is a plotting back end that only works
     inside a kernel. Python's output is unbuffered unless the user says otherwise, so that logs are
-    live.
+    live. Of our own environment it is the same object until that changes: `keep` knows it again.
     """
-    given = os.environ if environ is None else environ
+    if environ is not None:
+        return _chosen(environ, python)
+    now = dict(os.environb)
+    before, kept = _own.get(python, (None, {}))
+    if now != before:
+        kept = MappingProxyType(_chosen(os.environ, python))
+        _own[python] = now, kept
+    return kept
+
+
+def _chosen(given: Mapping[str, str], python: str | None) -> dict[str, str]:
     kept = {name: value for name, value in given.items() if name not in _OURS_ALONE}
     if kept.get("MPLBACKEND", "").startswith("module://"):
         del kept["MPLBACKEND"]
@@ -58,6 +72,24 @@ def keep(folder: Path, variables: Mapping[str, str]) -> str | None:
     """Write *variables* into *folder*, unless they are there already; return their reference."""
     if not variables:
         return None
+    known, reference, version = _kept.get(folder, (None, "", ()))
+    if known is not variables or version != _version(folder, reference):
+        reference = _write_if_missing(folder, variables)
+        if isinstance(variables, MappingProxyType):  # others may change, and be the same object
+            _kept[folder] = variables, reference, _version(folder, reference)
+    return reference
+
+
+def _version(folder: Path, reference: str) -> tuple[int, ...]:
+    """Return what changes when a kept file is removed or altered."""
+    try:
+        about = os.stat(f"{folder}/{reference}.env")
+    except FileNotFoundError:
+        return ()
+    return about.st_ino, about.st_size, about.st_mtime_ns
+
+
+def _write_if_missing(folder: Path, variables: Mapping[str, str]) -> str:
     text = b"".join(os.fsencode(f"{name}={variables[name]}") + b"\0" for name in sorted(variables))
     reference = _reference(text)
     path = folder / f"{reference}.env"
@@ -77,7 +109,7 @@ def keep(folder: Path, variables: Mapping[str, str]) -> str | None:
 
 def is_kept(folder: Path, reference: str) -> bool:
     """Say whether there are variables under *reference*."""
-    return (folder / f"{reference}.env").exists()
+    return os.path.exists(f"{folder}/{reference}.env")
 
 
 def older_than(folder: Path, age_s: float) -> dict[str, Path]:
@@ -96,18 +128,18 @@ def _confirm(path: Path) -> None:
     sync_folder(path.parent)
 
 
-def recall(folder: Path, reference: str | None) -> dict[str, str]:
+def recall(folder: Path, reference: str | None) -> Mapping[str, str]:
     """Return the variables kept under *reference*.
 
     Raises:
         StoreDamagedError: the file is gone or was altered.
 
     """
-    return {} if reference is None else dict(_recall(folder, reference))
+    return {} if reference is None else _recall(folder, reference)
 
 
 @functools.lru_cache(maxsize=REMEMBERED)
-def _recall(folder: Path, reference: str) -> dict[str, str]:
+def _recall(folder: Path, reference: str) -> Mapping[str, str]:
     """Read what is kept under *reference*; what is named by its content never changes."""
     path = folder / f"{reference}.env"
     try:
@@ -118,7 +150,7 @@ def _recall(folder: Path, reference: str) -> dict[str, str]:
         msg = f"the environment of the job, {path}, is missing or was altered: enqueue it again"
         raise StoreDamagedError(msg)
     pairs = (os.fsdecode(pair).partition("=") for pair in text.split(b"\0")[:-1])
-    return {name: value for name, _, value in pairs}
+    return MappingProxyType({name: value for name, _, value in pairs})
 
 
 def _reference(text: bytes) -> str:

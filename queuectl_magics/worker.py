@@ -288,8 +288,8 @@ class Worker:
         """Hand a leased job to the engine."""
         folder = self.store.paths.env
         try:
-            environ = environment.recall(folder, job.environ_ref) or environment.capture()
-            environ |= environment.recall(folder, job.env_ref)
+            captured = environment.recall(folder, job.environ_ref) or environment.capture()
+            environ = {**captured, **environment.recall(folder, job.env_ref)}
         except QueuectlError as error:
             self.engine.abandon(prepared)
             reason = f"cannot start: {error}"

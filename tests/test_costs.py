@@ -162,7 +162,7 @@ def test_an_accepted_job_is_one_sync(queue, counting) -> None:
         queue.enqueue("true")
     assert (calls["write"], calls.syncs) == (1, 1)
     assert calls.created == []
-    assert calls.total() <= 25
+    assert calls.total() <= 14
 
 
 def test_many_jobs_accepted_at_once_are_one_write_and_one_sync(queue, counting) -> None:

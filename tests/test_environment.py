@@ -147,6 +147,67 @@ def test_same_variables_share_a_file(folder):
     assert 1 == len(list(folder.iterdir()))
 
 
+def test_own_environment_is_read_once_and_known_again(folder, monkeypatch):
+    """Every `enqueue` asks: while nothing changes it costs a look, and no file is read."""
+    reference = environment.keep(folder, environment.capture())
+    monkeypatch.setattr(Path, "read_bytes", lambda _: pytest.fail("read again"))
+
+    assert reference == environment.keep(folder, environment.capture())
+
+
+def test_change_of_the_own_environment_is_noticed(folder, monkeypatch):
+    """Set, changed and unset: each enqueued job gets what holds at that moment."""
+    references = [environment.keep(folder, environment.capture())]
+    for value in ("1", "2"):
+        monkeypatch.setenv("OF_THIS_PROCESS", value)
+        references.append(environment.keep(folder, environment.capture()))
+        assert value == environment.recall(folder, references[-1])["OF_THIS_PROCESS"]
+    monkeypatch.delenv("OF_THIS_PROCESS")
+    references.append(environment.keep(folder, environment.capture()))
+
+    assert references[0] == references[3]
+    assert 3 == len(set(references))
+
+
+@pytest.mark.parametrize("how", ["removed", "altered", "replaced"])
+def test_own_environment_is_kept_again_when_its_file_changed(folder, how):
+    """That it was kept a moment ago does not mean that it is there."""
+    reference = environment.keep(folder, environment.capture())
+    path = folder / f"{reference}.env"
+    text = path.read_bytes()
+    if how == "altered":
+        path.write_bytes(text[:-2] + b"?\0")
+        os.utime(path, (1, 1))
+    else:
+        path.unlink()
+    if how == "replaced":
+        path.write_bytes(text[:-2] + b"?\0")
+
+    assert reference == environment.keep(folder, environment.capture())
+    assert text == path.read_bytes()
+
+
+def test_each_folder_and_each_mapping_is_looked_at(folder, tmp_path):
+    """What was kept elsewhere is not here; a mapping that was changed is another one."""
+    captured, given = environment.capture(), {"A": "1"}
+    (tmp_path / "other").mkdir()
+    for place in (folder, tmp_path / "other"):
+        assert environment.is_kept(place, environment.keep(place, captured))
+    first = environment.keep(folder, given)
+    given["A"] = "2"
+
+    assert {"A": "2"} == environment.recall(folder, environment.keep(folder, given))
+    assert {"A": "1"} == environment.recall(folder, first)
+
+
+def test_what_is_captured_or_recalled_cannot_be_changed(folder):
+    """It is handed out again and again: whoever adds something makes a mapping of his own."""
+    reference = environment.keep(folder, environment.capture())
+    for shared in (environment.capture(), environment.recall(folder, reference)):
+        with pytest.raises(TypeError):
+            shared["A"] = "1"
+
+
 def test_other_variables_have_another_file(folder):
     """A name is told by the content: names and values cannot run into each other."""
     variables = [{"A": "1"}, {"A": "2"}, {"B": "1"}, {"A": "1\nB=1"}, {"A": "1", "B": "1"}]
