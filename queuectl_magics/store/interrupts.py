@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from types import FrameType
 
 
@@ -20,16 +20,17 @@ class _Kept(list[tuple[int, FrameType | None]]):
         self.append((number, frame))
 
 
-@contextmanager
-def undisturbed() -> Iterator[None]:
+def undisturbed() -> AbstractContextManager[None]:
     """Put Ctrl-C off until the block has ended, in the main thread (the only one that gets it)."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.getsignal(signal.SIGINT)
-    if not callable(before) or isinstance(before, _Kept):
-        yield
-        return
+    if threading.current_thread() is threading.main_thread():
+        before = signal.getsignal(signal.SIGINT)
+        if callable(before) and not isinstance(before, _Kept):
+            return _putting_off(before)
+    return nullcontext()
+
+
+@contextmanager
+def _putting_off(before: Callable[[int, FrameType | None], object]) -> Iterator[None]:
     pressed = _Kept()
     signal.signal(signal.SIGINT, pressed)
     try:
