@@ -47,9 +47,9 @@ def one(count: int, stored: int, ballast: int, folder: Path) -> float:
         began = time.perf_counter()
         queue.enqueue_all([JobSpec(command="true")] * count)
         queue.worker(SLOTS)
-        while queue.store.table.counts[State.COMPLETED] < count:
-            queue.store.wait_for_news(0.05)
+        queue.wait()
         took = time.perf_counter() - began
+        assert queue.store.table.counts[State.COMPLETED] == count
     assert len(held) == ballast
     return took
 

@@ -10,6 +10,7 @@ import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from types import SimpleNamespace
 
 import pytest
 
@@ -23,7 +24,7 @@ from queuectl_magics.errors import (
     UnknownJobError,
 )
 from queuectl_magics.job import JobSpec
-from queuectl_magics.jobqueue import Details, JobList, Log, WorkerList
+from queuectl_magics.jobqueue import Details, JobList, Log, WorkerList, waiting
 from queuectl_magics.settings import Config
 
 SOON_S = 30
@@ -421,6 +422,25 @@ def test_wait_returns_the_jobs_named_or_all(queue):
     queue.prune(1)
     assert [second] == queue.wait()
     assert second is second.check()
+
+
+def test_wait_for_many_does_not_wake_at_every_news(queue, monkeypatch):
+    """Until few are left it only looks now and then; the last ones are told of at once."""
+    jobs = queue.enqueue_all(["true"] * 40)
+    looks = []
+
+    def cancel_some(kind: str, count: int) -> None:
+        looks.append((kind, len(jobs)))
+        queue.cancel(*jobs[:count])
+        del jobs[:count]
+
+    sleep = SimpleNamespace(sleep=lambda _: cancel_some("sleep", 15))
+    monkeypatch.setattr(waiting, "time", sleep)
+    monkeypatch.setattr(queue.store, "wait_for_news", lambda _: cancel_some("news", 5))
+    with pytest.warns(UserWarning, match="no worker"):
+        queue.wait()
+
+    assert [("sleep", 40), ("sleep", 25), ("news", 10), ("news", 5)] == looks
 
 
 def test_await_waits_without_blocking(queue):
