@@ -344,8 +344,10 @@ class Worker:
         elif self._attempts.has_ended:
             wait_s = 0.0
         else:
-            wait_s = min(self._look_s, TIDY_AFTER_S) if self._is_untidy else self._look_s
-            if self._free(len(self._attempts.running)) > 0:
+            wait_s, running = self._look_s, len(self._attempts.running)
+            if self._is_untidy and not running:
+                wait_s = min(wait_s, TIDY_AFTER_S)
+            if self._free(running) > 0:
                 wait_s = min(wait_s, self._until_due_s())
         self._rang |= self._attempts.sleep(wait_s)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from benches import FOR_EVER_S, HELD, LOUD, MARK, SOON_S, most_at_once
+from queuectl_magics import attempts, limits, worker
 from queuectl_magics.job import State
 
 # --- order and number ----------------------------------------------------------------------------
@@ -240,6 +241,26 @@ def test_idle_worker_sleeps_and_wakes_at_a_ring(bench, terminal, until):
         lags.append(record.started_at - record.created_at)
     assert min(lags) < timedelta(seconds=0.1)
     assert sorted(lags)[2] < timedelta(seconds=1)
+
+
+def test_worker_sleeps_as_long_while_a_job_runs(bench, monkeypatch, until):
+    """To watch one job costs no more wake-ups than to have nothing to do."""
+    sleep, naps = attempts.Attempts.sleep, []
+
+    def nap(self, timeout_s: float) -> bool:
+        naps.append(timeout_s)
+        return sleep(self, timeout_s)
+
+    monkeypatch.setattr(attempts.Attempts, "sleep", nap)
+    monkeypatch.setattr(limits, "FIRST_LOOK_S", 0.01)
+    job = bench.enqueue(HELD)
+    bench.queue.worker()
+    until(bench.begun())
+
+    until(lambda: naps[-1] > 0.9 * worker.LOOK_S)
+    assert State.PROCESSING is job.state
+    bench.go()
+    job.wait(60)
 
 
 def test_worker_of_another_process_is_woken_by_whatever_is_to_do(bench, terminal, until):
