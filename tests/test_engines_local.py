@@ -183,6 +183,20 @@ def test_script_of_a_long_command_is_removed_afterwards(place):
     assert [] == list(place.engine.run.iterdir())
 
 
+def test_run_files_of_all_that_ended_meanwhile_are_used_again(place):
+    """A slow disk confirms dozens of ends at once; the next dozens of jobs make no file."""
+    jobs = [place.job("true", id=str(number)) for number in range(40)]
+    for job in jobs:
+        place.engine.abandon(place.engine.prepare(job, 1))
+    for job in jobs:
+        place.engine.forget(job)
+    assert 40 == len(list(place.engine.run.iterdir()))
+    for job in jobs:
+        place.engine.abandon(place.engine.prepare(job, 2))
+
+    assert {f"{job.id}.2.run" for job in jobs} == {p.name for p in place.engine.run.iterdir()}
+
+
 def test_command_is_told_where_it_belongs(place):
     """It may use the same queue, say which job it is, and know that it is being tried again."""
     names = ["QUEUECTL_HOME", "QUEUECTL_JOB_ID", "QUEUECTL_ATTEMPT", "PWD"]

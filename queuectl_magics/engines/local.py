@@ -24,7 +24,7 @@ from queuectl_magics.engines import CANNOT_START, Running, Vanished
 from queuectl_magics.job import Exit, JobRecord
 from queuectl_magics.store import Store
 
-SPARES_MAX = 8
+SPARES_MAX = 64  # as many as may end while the disk is asked
 
 
 def marker(store: str, job: JobRecord) -> str:
