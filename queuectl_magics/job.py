@@ -41,6 +41,8 @@ class OnLost(StrEnum):
     HOLD = "hold"
 
 
+BACKOFF_BASE = 2.0
+BACKOFF_CAP_S = 3600.0
 OUTPUT_BYTES_MAX = 256 * 1024 * 1024
 PROCESSING = State.PROCESSING  # Python 3.11 takes 0.2 µs to ask an enum for a member
 WAITING = frozenset({State.PENDING, State.FAILED})
@@ -145,8 +147,8 @@ class JobRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, g
     name: str | None = None
     tags: tuple[str, ...] = ()
     priority: int = 0
-    backoff_base: float = 2.0
-    backoff_cap_s: float = 3600.0
+    backoff_base: float = BACKOFF_BASE
+    backoff_cap_s: float = BACKOFF_CAP_S
     backoff_jitter: float = 0.0
     cwd: str | None = None
     shell: str | None = None

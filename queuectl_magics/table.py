@@ -122,7 +122,7 @@ class Table:
             elif self._ready is not None and state in WAITING:
                 self._file(after, self._ready)
         self.seq += 1
-        self._touched.append(id)
+        self._touched.append(id if before is None else before.id)  # not each event's own copy
         if self.last_at is None or at > self.last_at:
             self.last_at = at
 
