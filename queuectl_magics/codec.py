@@ -116,11 +116,11 @@ def decode_jobs(text: bytes) -> list[JobRecord]:
 
     """
     jobs: list[JobRecord] = []
-    view, start = memoryview(text), text.find(b"[") + 1
+    view, opening, start = memoryview(text), b"", 0
     while (end := text.find(_NEXT_JOB, start + PART_BYTES)) >= 0:
-        jobs += _decode_part(b"".join((b"[", view[start:end], b"]")))
-        start = end + 1
-    return jobs + _decode_part(b"".join((b"[" if start else b"", view[start:])))
+        jobs += _decode_part(b"".join((opening, view[start:end], b"]")))
+        opening, start = b"[", end + 1
+    return jobs + _decode_part(b"".join((opening, view[start:])))
 
 
 def _decode_part(text: bytes) -> list[JobRecord]:

@@ -10,6 +10,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from queuectl_magics import codec
 from queuectl_magics.codec import Announced, Booted, Opened
@@ -261,6 +262,51 @@ def test_snapshot_reads_back_and_has_one_job_per_line(records):
 
     assert records == codec.decode_jobs(b"[\n" + text + b"\n]\n")
     assert max(len(records), 1) == len(text.split(b"\n"))
+
+
+@given(records=st.lists(jobs, max_size=6), part_bytes=st.integers(0, 2_000))
+def test_snapshot_that_is_read_in_parts_reads_back_the_same(records, part_bytes):
+    """Where a part ends is no matter, whatever the jobs hold."""
+    text = b"[\n" + codec.encode_jobs(records) + b"\n]\n"
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(codec, "PART_BYTES", part_bytes)
+        assert records == codec.decode_jobs(text)
+        pretty = msgspec.json.format(text, indent=1)
+        assert records == codec.decode_jobs(pretty)
+
+
+def test_snapshot_is_written_again_to_the_letter():
+    """What is in memory once is still written, or left out, as it was for each job."""
+    written = replace(PLAIN, backoff_base=float("2"), backoff_cap_s=float("3600"))
+    text = codec.encode_jobs([PLAIN, written, written, PLAIN, written])
+
+    assert [0, 1, 1, 0, 1] == [line.count(b"backoff_cap_s") for line in text.splitlines()]
+    assert text == codec.encode_jobs(codec.decode_jobs(b"[" + text + b"]"))
+
+
+@pytest.mark.parametrize("damage", [b"x%b", b"%b]", b"%b,", b'{"id":"1"},\n%b'])
+def test_what_is_no_array_is_refused_in_parts_too(monkeypatch, damage):
+    """The parts are accepted only if together they are what a snapshot is."""
+    monkeypatch.setattr(codec, "PART_BYTES", 0)
+    text = b"[\n" + codec.encode_jobs([PLAIN, PLAIN]) + b"\n]\n"
+    with pytest.raises(msgspec.DecodeError):
+        codec.decode_jobs(damage % text)
+
+
+def test_what_many_jobs_have_in_common_is_in_memory_once():
+    """A directory, an environment, a worker and a moment are not kept once a job."""
+    asked = {"cwd": "/here", "shell": "bash -e", "environ_ref": "a1", "env_ref": "b2"}
+    times = {"created_at": T0, "updated_at": T1, "started_at": T0, "finished_at": T1}
+    job = replace(PLAIN, worker="1-abc", backoff_base=1.5, backoff_cap_s=7.5, **asked, **times)
+    text = codec.encode_jobs([job, replace(job, id="8")])
+    one, two = codec.decode_jobs(b"[" + text + b"]")
+    for name in (*asked, *times, "worker", "backoff_base", "backoff_cap_s"):
+        assert getattr(one, name) is getattr(two, name), name
+    assert one.finished_at is one.updated_at
+    lines = [codec.encode_line(Enqueued(at=T0, id="7", job=job))] * 2
+    one, two = (codec.decode_line(line).job for line in lines)
+    assert one.cwd is two.cwd
+    assert one.environ_ref is two.environ_ref
 
 
 @given(jobs)

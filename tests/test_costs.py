@@ -7,19 +7,24 @@ needed today; whoever needs more says why, here. `benchmarks/` has the times.
 from __future__ import annotations
 
 import fcntl
+import gc
 import json
 import os
 import subprocess
 import sys
 import threading
+import tracemalloc
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from queuectl_magics import JobQueue, codec, lifecycle
+from queuectl_magics import JobQueue, codec, lifecycle, validation
 from queuectl_magics.job import Exit, JobSpec
+from queuectl_magics.store.opening import snapshot_text
+from queuectl_magics.table import Table
 
 CALLS = [
     *("close", "dup", "fdatasync", "fstat", "fsync", "ftruncate", "link", "mkdir", "open"),
@@ -174,6 +179,50 @@ def test_many_jobs_accepted_at_once_are_one_write_and_one_sync(queue, counting) 
     assert (calls["write"], calls.syncs) == (1, 1)
     assert calls.total() <= 25
     assert calls.written <= 1_000 * 700
+
+
+def test_jobs_of_one_policy_are_checked_and_built_once(queue, monkeypatch) -> None:
+    """In a sweep only the command differs: the fifteen other fields are looked at once."""
+    done = Counter[str]()
+
+    def counted(module, name: str):
+        real = getattr(module, name)
+        monkeypatch.setattr(
+            module, name, lambda *args, **kw: done.update([name]) or real(*args, **kw)
+        )
+
+    counted(validation, "check")
+    counted(lifecycle, "new_job")
+    commands = [f"echo {number}" for number in range(500)]
+    queue.enqueue_all([*commands, *(JobSpec(command=each, name="n") for each in commands)])
+    assert done == {"check": 2, "new_job": 2}
+
+
+def test_a_job_takes_few_bytes_of_memory() -> None:
+    """A sweep of jobs that ran one after the other, as a process has it that opens the queue."""
+    began = datetime(2026, 11, 24, tzinfo=UTC)
+    jobs = []
+    for number in range(1, 5_001):
+        spec = JobSpec(command=f"python train.py --lr {number / 7:.6f}")
+        settings = {"max_retries": 3, "backoff_base": 2.0, "backoff_cap_s": 60.0}
+        places = {"cwd": "/home/someone/notebooks", "environ_ref": "64fc2afb4dc1c058446b"}
+        job = lifecycle.new_job(spec, id=str(number), now=began, **settings, **places)
+        at = began + timedelta(seconds=number)
+        job = lifecycle.evolve(
+            job, lifecycle.lease(job, worker="1-abc", token="t", now=at), number
+        )
+        done = Exit(code=0, finished_at=at + timedelta(seconds=0.5), cpu_s=0.1 * number)
+        jobs.append(lifecycle.evolve(job, lifecycle.settle(job, 1, done), 2 * number))
+    text = snapshot_text(jobs)
+    gc.collect()
+    tracemalloc.start()
+    try:
+        table = Table(codec.decode_jobs(text))
+        taken = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert list(table.jobs.values()) == jobs
+    assert taken / len(jobs) <= 700
 
 
 def test_looking_at_an_unchanged_queue_reads_nothing(queue, counting) -> None:

@@ -13,6 +13,7 @@ from datetime import timedelta
 from types import SimpleNamespace
 
 import pytest
+from msgspec.structs import replace
 
 import queuectl_magics
 from queuectl_magics import Job, JobQueue, State
@@ -23,7 +24,7 @@ from queuectl_magics.errors import (
     RefusedError,
     UnknownJobError,
 )
-from queuectl_magics.job import JobSpec
+from queuectl_magics.job import JobSpec, OnLost
 from queuectl_magics.jobqueue import Details, JobList, Log, WorkerList, waiting
 from queuectl_magics.settings import Config
 
@@ -144,6 +145,40 @@ def test_job_takes_the_settings_of_its_moment(queue):
     assert Config(max_retries=9, count=2) == queue.configure("count", 2) == queue.config
 
 
+def test_job_of_a_batch_is_what_it_would_be_alone(queue, tmp_path):
+    """What jobs beside each other share is worked out once; nothing of one gets into another."""
+    plain, named = {}, {"name": "n", "tags": ("t",), "priority": 3}
+    full = {
+        **named,
+        "max_retries": 9,
+        "backoff_base": 3.0,
+        "backoff_cap_s": 5.0,
+        "backoff_jitter": 0.5,
+        "delay_s": 60.0,
+        "cwd": str(tmp_path),
+        "env": {"A": "1"},
+        "shell": "bash",
+        "timeout_s": 7.0,
+        "grace_s": 1.0,
+        "output_bytes_max": 20_000,
+        "on_lost": OnLost.FAIL,
+    }
+    assert set(full) | {"command", "id"} == set(JobSpec.__struct_fields__)
+    shared = [plain, plain, named, named, full, full, {**full, "env": {"A": "2"}}, plain]
+    shared += [{name: value} for name, value in full.items()]
+    specs = [JobSpec(command=f"echo {n}", **each) for n, each in enumerate(shared)]
+
+    together = [job.record for job in queue.enqueue_all(specs)]
+    alone = [queue.enqueue_all([spec])[0].record for spec in specs]
+
+    for one, other, spec in zip(together, alone, specs, strict=True):
+        assert one.command == spec.command
+        waits = [job.due_at and job.due_at - job.created_at for job in (one, other)]
+        assert waits[0] == waits[1]
+        own = {"id": "", "seq": 0, "order": 0, "created_at": None, "updated_at": None}
+        assert replace(one, **own, due_at=None) == replace(other, **own, due_at=None)
+
+
 def test_ids_are_the_next_short_numbers_that_are_free(queue):
     """An id of one's own is passed over, in the queue and within a batch."""
     queue.enqueue("true", id="2")
@@ -159,6 +194,10 @@ def test_ids_are_the_next_short_numbers_that_are_free(queue):
         ([{"command": "a", "id": "x"}, {"command": "b", "id": "x"}], "the id 'x' is taken"),
         (["a", {"command": "b", "id": "old"}], "the id 'old' is taken"),
         (["a", " "], "job 2 of 2: the command is empty"),
+        ([{"command": "a", "name": "n"}, {"command": "\0", "name": "n"}], "job 2 of 2: the comm"),
+        (["a", {"command": "b", "id": "../x"}], "job 2 of 2: '../x' cannot be an id"),
+        (["a", {"command": "b", "priority": 10**9}, "c"], "job 2 of 3: priority is"),
+        (["a", JobSpec(command="b", cwd="/no/such"), "c"], "job 2 of 3: the directory"),
         (["a", {"command": "b", "dealy": 1}], "job 2 of 2: a job has no key 'dealy'. Did you"),
         (["a", {"command": "b", "delay": "soon"}], "job 2 of 2: 'soon' is no duration"),
         ([{"command": "a", "priority": "high"}], "the job object does not fit"),
