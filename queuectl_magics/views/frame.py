@@ -38,17 +38,17 @@ def status_frame(status: Status) -> Any:
     code = {state: number for number, state in enumerate(State)}
     columns = {
         "state": pd.Categorical.from_codes(
-            _integers(code[job.state] for job in jobs),
+            _integers([code[job.state] for job in jobs]),
             categories=pd.Index([str(state) for state in State]),
         ),
         "name": pd.array(_shown([job.name or "" for job in jobs]), dtype="string"),
-        "attempts": _integers(job.attempts for job in jobs),
+        "attempts": _integers([job.attempts for job in jobs]),
         "exit_code": _optional_integers([job.exit_code for job in jobs]),
-        "elapsed": _elapsed(elapsed_s(job, status.now) for job in jobs),
+        "elapsed": _elapsed([elapsed_s(job, status.now) for job in jobs]),
         "reason": pd.array(_shown([status.reason(job) for job in jobs]), dtype="string"),
         "command": pd.array(_shown([job.command for job in jobs]), dtype="string"),
-        "created_at": _moments(job.created_at for job in jobs),
-        "updated_at": _moments(job.updated_at for job in jobs),
+        "created_at": _moments([job.created_at for job in jobs]),
+        "updated_at": _moments([job.updated_at for job in jobs]),
     }
     ids = pd.Index(_shown([job.id for job in jobs]), dtype="string", name="id")
     return pd.DataFrame(columns, index=ids, copy=False)
@@ -96,7 +96,7 @@ def _shown(texts: list[str]) -> list[str]:
 def _integers(values: Iterable[int]) -> Any:
     import numpy as np
 
-    return np.fromiter(values, dtype="int64")
+    return np.array(list(values), dtype="int64")
 
 
 def _optional_integers(values: list[int | None]) -> Any:
@@ -111,8 +111,7 @@ def _ticks(seconds: Iterable[float | None]) -> Any:
     """Return whole microseconds, with NaT's number for what is missing."""
     import numpy as np
 
-    nan = float("nan")
-    numbers = np.fromiter((nan if s is None else s for s in seconds), dtype="float64")
+    numbers = np.array(list(seconds), dtype="float64")  # None becomes nan
     ticks = np.rint(np.nan_to_num(numbers) * MICROSECONDS).astype("int64")
     return np.where(np.isnan(numbers), np.iinfo("int64").min, ticks)
 
@@ -126,5 +125,5 @@ def _elapsed(seconds: Iterable[float | None]) -> Any:
 def _moments(moments: Iterable[datetime | None]) -> Any:
     import pandas as pd
 
-    ticks = _ticks(None if moment is None else moment.timestamp() for moment in moments)
+    ticks = _ticks([None if moment is None else moment.timestamp() for moment in moments])
     return pd.DatetimeIndex(ticks.view("datetime64[us]")).tz_localize("UTC")

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from functools import cache
 from typing import NamedTuple
 
-from queuectl_magics.job import JobRecord, State
+from queuectl_magics.job import PROCESSING, JobRecord, State
 
 
 class Look(NamedTuple):
@@ -69,7 +69,7 @@ def elapsed_s(record: JobRecord, now: datetime) -> float | None:
     start = record.started_at
     if start is None:
         return None
-    end = now if record.state is State.PROCESSING else record.finished_at
+    end = now if record.state is PROCESSING else record.finished_at
     if end is None:
         return None
     seconds = (end - start).total_seconds()
