@@ -36,6 +36,7 @@ from queuectl_magics.events import (
     StopRequested,
     Succeeded,
 )
+from queuectl_magics.exits import explain_exit
 from queuectl_magics.job import (
     PROCESSING,
     TERMINAL,
@@ -378,30 +379,3 @@ def prune(job: JobRecord, *, now: datetime) -> Pruned:
         return Pruned(at=now, id=job.id)
     msg = f"job {job.id} is {job.state}: only a job that is over can be pruned (cancel it first)"
     raise RefusedError(msg)
-
-
-def is_due(job: JobRecord, now: datetime) -> bool:
-    """Say whether a worker may lease *job* now."""
-    return job.state in WAITING and (job.due_at is None or job.due_at <= now)
-
-
-SIGNALS = {1: "SIGHUP", 2: "SIGINT", 3: "SIGQUIT", 6: "SIGABRT", 9: "SIGKILL", 11: "SIGSEGV",
-           13: "SIGPIPE", 15: "SIGTERM"}  # fmt: skip
-
-
-def explain_exit(code: int) -> str:
-    """Put an exit code into words; `sh` cannot tell a signal from `exit 137`, hence the question.
-
-    Example:
-        >>> explain_exit(137)
-        'exit 137 (SIGKILL?)'
-        >>> explain_exit(127)
-        'exit 127 (command not found)'
-
-    """
-    if code == 127:  # noqa: PLR2004 - POSIX shell, "command not found"
-        return "exit 127 (command not found)"
-    if code == 126:  # noqa: PLR2004 - POSIX shell, "found but not executable"
-        return "exit 126 (not executable)"
-    name = SIGNALS.get(code - 128)
-    return f"exit {code} ({name}?)" if name else f"exit {code}"

@@ -269,41 +269,6 @@ def test_late_result_of_a_fenced_attempt_is_refused(job, attempt):
     assert lifecycle.hand_back(job, attempt, now=T1, reason="stopped") is None
 
 
-@pytest.mark.parametrize("state", ["pending", "failed"])
-@pytest.mark.parametrize(
-    ("due_at", "due"), [(None, True), (T0, True), (T1, True), (T1 + timedelta(seconds=1), False)]
-)
-def test_waiting_job_is_due_when_its_moment_has_come(state, due_at, due):
-    """A job without a moment is due at once; a moment that is now is due."""
-    assert due is lifecycle.is_due(replace(a_job(state), due_at=due_at), T1)
-
-
-@pytest.mark.parametrize("state", ["processing", "completed", "dead", "cancelled"])
-def test_job_that_does_not_wait_is_never_due(state):
-    """Only pending and failed jobs may be leased."""
-    assert not lifecycle.is_due(replace(a_job(state), due_at=None), T1)
-
-
-@pytest.mark.parametrize(
-    ("code", "words"),
-    [
-        (1, "exit 1"),
-        (2, "exit 2"),
-        (126, "exit 126 (not executable)"),
-        (127, "exit 127 (command not found)"),
-        (128, "exit 128"),
-        (130, "exit 130 (SIGINT?)"),
-        (137, "exit 137 (SIGKILL?)"),
-        (139, "exit 139 (SIGSEGV?)"),
-        (143, "exit 143 (SIGTERM?)"),
-        (255, "exit 255"),
-    ],
-)
-def test_exit_code_is_put_into_words(code, words):
-    """The reason of a failure names the code and what it probably means."""
-    assert words == lifecycle.explain_exit(code)
-
-
 def test_new_job_is_its_spec_and_the_settings_of_the_moment():
     """What the spec leaves open is filled in once, and is the job's own from then on."""
     settings = {"max_retries": 3, "backoff_base": 2.0, "backoff_cap_s": 3600.0}
@@ -410,7 +375,7 @@ def test_retried_job_is_due_at_once(state):
     job = evolve(a_job(state), lifecycle.retry(a_job(state), now=T0), 21)
 
     assert T1 == a_job(state).due_at
-    assert lifecycle.is_due(job, T0)
+    assert job.due_at is None
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from queuectl_magics.events import (
     StopRequested,
     Succeeded,
 )
+from queuectl_magics.job import State
 from queuectl_magics.lifecycle import IllegalTransitionError
 from queuectl_magics.table import Table
 from tables import STATES, T0, enqueued, ids, leased, seconds
@@ -54,6 +55,26 @@ def test_jobs_of_equal_priority_run_in_the_order_in_which_they_came():
     table = table_of(*map(enqueued, ["9", "10", "b", "a"]))
 
     assert ["9", "10", "b", "a"] == ids(table.pick_due(T0, 10))
+
+
+@pytest.mark.parametrize("state", ["pending", "failed"])
+@pytest.mark.parametrize(
+    ("due_at", "due"), [(None, True), (-1, True), (0, True), (0.000001, False)]
+)
+def test_waiting_job_is_due_when_its_moment_has_come(state, due_at, due):
+    """A job without a moment is due at once; a moment that is now is due."""
+    moment = None if due_at is None else seconds(due_at)
+    job = replace(enqueued("1").job, state=State(state), due_at=moment)
+
+    assert ([job] if due else []) == Table([job]).pick_due(T0, 1)
+
+
+@pytest.mark.parametrize("state", ["processing", "completed", "dead", "cancelled"])
+def test_job_that_does_not_wait_is_never_due(state):
+    """Only pending and failed jobs may be leased."""
+    job = replace(enqueued("1").job, state=State(state))
+
+    assert [] == Table([job]).pick_due(T0, 1)
 
 
 def test_higher_priority_runs_first_and_ties_run_in_order():

@@ -8,7 +8,6 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
-from queuectl_magics import lifecycle
 from queuectl_magics.events import (
     Cancelled,
     Failed,
@@ -189,7 +188,9 @@ class AnyLife(RuleBasedStateMachine):
         assert self.line() == ids(self.table.pick_due(now, 1000))
         assert (seconds(min(later)) if later else None) == self.table.next_due()
         assert set(self.line()) == {
-            job.id for job in self.table.jobs.values() if lifecycle.is_due(job, now)
+            id
+            for id, job in self.table.jobs.items()
+            if job.state in ("pending", "failed") and (job.due_at is None or job.due_at <= now)
         }
 
 

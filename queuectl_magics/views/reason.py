@@ -11,8 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime
 
+from queuectl_magics.exits import explain_exit
 from queuectl_magics.job import JobRecord, State
-from queuectl_magics.lifecycle import CANCEL, explain_exit
+from queuectl_magics.lifecycle import CANCEL
 from queuectl_magics.views.words import DUE_NOW, NO_WORKER, attempt_of, counted, due
 
 
