@@ -74,8 +74,9 @@ class Watch:
             self._signalled_s = now_s
         if now_s - self._signalled_s >= job.grace_s:
             self.running.signal(signal.SIGKILL)
-        elif not self._heard:  # not yet: it is only just starting
-            self._heard = self.running.signal(job.stop_signal or signal.SIGTERM) > 0
+        else:  # once it was heard, for those that had only just started and missed it
+            number = job.stop_signal or signal.SIGTERM
+            self._heard |= self.running.signal(number, again=self._heard) > 0
         return ENDING_S
 
     def _check_time(self, job: JobRecord, now_s: float) -> float:

@@ -25,6 +25,7 @@ from pathlib import Path
 
 import msgspec
 
+from queuectl_magics.clock import monotonic_s
 from queuectl_magics.journal import StrPath, write_file
 from queuectl_magics.lock import is_locked
 
@@ -37,6 +38,8 @@ CATCHABLE = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}
 ENDING = (*TAKEN_BY_RECORDER, signal.SIGKILL)
 ARGUMENT_BYTES_MAX = 100_000
 FOREIGN_POLL_S = 0.05
+REMAINS_S = 2.0
+REMAINS_LOOK_S = 0.005
 
 # Descriptor 9 is the run file: dash can redirect to one-digit descriptors only. $1 is the
 # directory, $2 the command. Each record names the run that it is of, so that one left from another
@@ -276,12 +279,14 @@ def wait_for_end(path: StrPath, marker: str) -> None:
         return
 
 
-def signal_tree(path: StrPath, marker: str, number: int) -> int:
+def signal_tree(path: StrPath, marker: str, number: int, *, again: bool = False) -> int:
     """Send signal *number* to everything that the attempt started; return to how many of them.
 
     That is its session, and every process that carries *marker* in its environment. The recorder,
     which may be the command's own shell, only gets what it can take: after any other signal it
-    must still write down how the command ended.
+    must still write down how the command ended. *Again* it goes only to those that would die of
+    it, for they have not heard it: a shell's child that has yet to drop its parent's traps hears
+    nothing.
     """
     pid = read_record(path, marker).pid
     if pid is None or not is_running(path):
@@ -291,12 +296,41 @@ def signal_tree(path: StrPath, marker: str, number: int) -> int:
     for member in _members(pid, marker):
         if member == pid and for_recorder not in TAKEN_BY_RECORDER:
             continue
+        if again and not _dies_of(member, number):
+            continue
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.kill(member, for_recorder if member == pid else number)
             sent += member != pid
             if number in ENDING:
                 os.kill(member, signal.SIGCONT)  # what is suspended would not hear it
     return sent
+
+
+def end_remains(path: StrPath, marker: str) -> None:
+    """Kill what lives on of an attempt whose recorder is gone and whose lock is free.
+
+    It would run beside the next attempt: a program may have closed the lock's descriptor for those
+    that it started, as Python's `subprocess` does. Returns when they are gone, or after a moment.
+    """
+    pid = read_record(path, marker).pid
+    give_up_at = monotonic_s() + REMAINS_S
+    while pid and PROC.exists() and (members := _members(pid, marker)):
+        for member in members:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(member, signal.SIGKILL)
+        if monotonic_s() > give_up_at:
+            return
+        time.sleep(REMAINS_LOOK_S)
+
+
+def _dies_of(pid: int, number: int) -> bool:
+    """Say whether the process neither catches nor ignores the signal. Source: proc(5), status."""
+    try:
+        lines = (PROC / str(pid) / "status").read_text().splitlines()
+    except OSError:
+        return False
+    masks = [int(line[7:], 16) for line in lines if line.startswith(("SigIgn:", "SigCgt:"))]
+    return bool(masks) and not any(mask >> (number - 1) & 1 for mask in masks)
 
 
 def _members(recorder: int, marker: str) -> list[int]:

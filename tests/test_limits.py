@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from pathlib import Path
 
 import pytest
 
 from processes import is_alive
-from queuectl_magics import JobQueue
+from queuectl_magics import Job, JobQueue, limits, recorder
 from queuectl_magics.errors import InvalidInputError
 from queuectl_magics.job import State
 
 LONG_S = 20
+
+
+def run_path(queue: JobQueue, job: Job) -> Path:
+    """Return the run file of the job's first attempt."""
+    return recorder.run_path(queue.store.paths.run, job.id, 1)
 
 
 def pids_in(path: Path) -> list[int]:
@@ -123,12 +129,52 @@ def test_cancelled_job_is_cancelled_even_if_its_command_then_succeeds(queue, tmp
 def test_cancel_right_after_the_start_is_not_lost(queue, until):
     """A job that is cancelled while its recorder is only just starting ends all the same."""
     for _ in range(10):
-        job = queue.enqueue("sleep 60")
+        job = queue.enqueue("sleep 60", grace_s=50)
         until(lambda job=job: job.state is State.PROCESSING)
         job.cancel()
         job.wait(LONG_S)
 
         assert State.CANCELLED == job.state
+
+
+def test_signal_that_was_not_heard_is_repeated(queue, until, monkeypatch):
+    """A shell's child that has yet to drop its parent's traps hears nothing: it is told again."""
+    told: list[int] = []
+    kill = os.kill
+
+    def deaf_at_first(pid, number):
+        if number == signal.SIGTERM:
+            told.append(pid)
+        if number != signal.SIGTERM or told.count(pid) > 1:
+            kill(pid, number)
+
+    job = queue.enqueue("sleep 60", grace_s=50)
+    until(lambda: recorder.is_running(run_path(queue, job)) and job.state is State.PROCESSING)
+    until(lambda: recorder.read_record(run_path(queue, job)).pid)
+    monkeypatch.setattr(recorder.os, "kill", deaf_at_first)
+    job.cancel()
+    job.wait(LONG_S)
+
+    assert State.CANCELLED == job.state
+    assert 2 == max(map(told.count, told))
+
+
+def test_signal_that_is_caught_comes_once(queue, until, tmp_path):
+    """A command that tidies up when it is asked to end is not asked again and again."""
+    job = queue.enqueue(
+        "trap 'echo asked' TERM; echo ready; until [ -e go ]; do sleep 0.02; done",
+        cwd=str(tmp_path),
+        grace_s=50,
+    )
+    until(lambda: "ready" in job.output)
+    job.cancel()
+    until(lambda: "asked" in job.output)
+    looks = time.monotonic() + 5 * limits.ENDING_S
+    until(lambda: time.monotonic() > looks)
+    (tmp_path / "go").touch()
+    job.wait(LONG_S)
+
+    assert 1 == job.output.count("asked")
 
 
 def test_output_beyond_its_limit_loses_its_middle_and_says_so(queue):

@@ -186,3 +186,30 @@ def test_job_whose_time_is_up_is_ended_then(bench, monkeypatch, until):
     until(lambda: job.state is State.DEAD, SOON_S)
 
     assert "timed out after 0.3 s" == job.record.reason
+
+
+UNLOCKED = """
+import subprocess
+beat = "echo begun; until [ -e stop ]; do echo x >>beats.$QUEUECTL_ATTEMPT; sleep 0.01; done"
+subprocess.run(["sh", "-c", beat])
+"""
+
+
+def test_what_lives_on_without_the_lock_is_ended_before_the_job_runs_again(
+    bench, until, impatient
+):
+    """Python closes the lock's descriptor for what it starts: it must not run beside the next."""
+    bench.queue.worker()
+    job = bench.enqueue(f"{MARK}; case $QUEUECTL_ATTEMPT in 1) python -c '{UNLOCKED}';; esac")
+    beats = bench.work / "beats.1"
+    until(beats.exists)
+    for pid in sorted(bench.members(job)):  # the recorder first: it must not see the end
+        if recorder.PROC.joinpath(str(pid), "fd/9").exists():
+            os.kill(pid, signal.SIGKILL)
+    job.wait(60)
+    size = beats.stat().st_size
+
+    assert (State.COMPLETED, 0, 1) == (job.state, job.attempts, job.record.interrupts)
+    assert ["1.1", "1.2"] == bench.runs
+    assert [] == bench.members(job)
+    assert size == beats.stat().st_size

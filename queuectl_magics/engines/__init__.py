@@ -40,8 +40,11 @@ class Running(Protocol):
     def leave(self) -> None:
         """Leave it to other workers; it goes on."""
 
-    def signal(self, number: int) -> int:
-        """Send a signal to all its processes and return to how many it went."""
+    def signal(self, number: int, *, again: bool = False) -> int:
+        """Send a signal to all its processes and return to how many it went.
+
+        *Again* it goes to those alone that cannot have heard it.
+        """
 
     def age_s(self) -> float:
         """Return for how many seconds it has been running."""

@@ -175,9 +175,9 @@ class _Placed:
         self._marker = marker(engine.store, job)
         self._fd: int | None = None
 
-    def signal(self, number: int) -> int:
-        """Send a signal to all processes of the attempt."""
-        return recorder.signal_tree(self.path, self._marker, number)
+    def signal(self, number: int, *, again: bool = False) -> int:
+        """Send a signal to all processes of the attempt, *again* to those that missed it."""
+        return recorder.signal_tree(self.path, self._marker, number, again=again)
 
     def age_s(self) -> float:
         """Return for how many seconds its recorder has lived."""
@@ -197,12 +197,18 @@ class _Placed:
             self._fd = None
 
     def _record(self) -> Exit | Vanished | None:
-        """Return what the run file says of the end; None if there is none and something lives."""
+        """Return what the run file says of the end; None if there is none and something lives.
+
+        What has vanished is gone altogether: whatever lived on without the lock is killed.
+        """
         running = recorder.is_running(self.path)
         record = recorder.read_record(self.path, self._marker)  # in this order: it may just end
         if record.code is not None:
             return Exit(code=record.code, finished_at=recorder.ended_at(self.path))
-        return None if running else Vanished(started=record.pid is not None)
+        if running:
+            return None
+        recorder.end_remains(self.path, self._marker)
+        return Vanished(started=record.pid is not None)
 
     def _wait_for_record(self) -> Exit | Vanished:
         """Return what the run file says once nothing lives that could still change it."""
