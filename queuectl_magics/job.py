@@ -113,7 +113,7 @@ class Exit(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
-    """One execution that is over, kept in the job's history."""
+    """One execution that is over, kept in the job's history; its retry was due at `due_at`."""
 
     number: int
     started_at: datetime | None = None
@@ -123,6 +123,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=
     worker: str | None = None
     cpu_s: float | None = None
     memory_bytes_max: int | None = None
+    due_at: datetime | None = None
 
 
 AttemptKey = tuple[str, int]
@@ -190,6 +191,7 @@ class JobRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, g
             worker=self.worker,
             cpu_s=self.cpu_s,
             memory_bytes_max=self.memory_bytes_max,
+            due_at=self.due_at,
         )
 
     def all_attempts(self) -> tuple[Attempt, ...]:

@@ -58,6 +58,7 @@ SECOND = Attempt(
     worker="w1",
     cpu_s=0.5,
     memory_bytes_max=1000,
+    due_at=T1,
 )
 IDLE = JobRecord(
     id="7",

@@ -209,14 +209,16 @@ def test_history_keeps_the_latest_hundred_attempts():
 
 
 def test_history_keeps_how_each_attempt_ended():
-    """Worker, moments, exit code, reason and cost of every attempt outlive the next lease."""
+    """Worker, moments, exit code, reason, cost and the wait after it outlive the next lease."""
     job = tried(a_new_job(), 3, T1, **COST)
+    due_at = job.due_at
     job = leased(vanished(job), LATER)
     past = {"number": 1, "worker": "w1", "started_at": T1, "finished_at": T1}
     vanishing = "interrupted: its processes vanished without an exit record"
 
+    assert due_at is not None
     assert (
-        Attempt(**past, exit_code=3, reason="exit 3", **COST),
+        Attempt(**past, exit_code=3, reason="exit 3", **COST, due_at=due_at),
         Attempt(number=2, worker="w1", started_at=T0, finished_at=T1, reason=vanishing),
     ) == job.history
     assert Attempt(number=3, worker="w1", started_at=LATER) == job.latest()

@@ -57,13 +57,22 @@ def test_waiting_running_and_backing_off_are_told_apart():
         started_at=after(4),
         finished_at=after(5),
         due_at=after(8),
-        history=(Attempt(number=1, started_at=after(1), finished_at=after(2), exit_code=3),),
+        history=(
+            Attempt(
+                number=1,
+                started_at=after(1),
+                finished_at=after(2),
+                exit_code=3,
+                due_at=after(3.5),
+            ),
+        ),
     )
 
     assert [
         (WAITING, 0, 1),
         (RUNNING, 1, 2),
-        (BACKING_OFF, 2, 4),
+        (BACKING_OFF, 2, 3.5),
+        (WAITING, 3.5, 4),
         (RUNNING, 4, 5),
         (BACKING_OFF, 5, 8),
         (WAITING, 8, 10),

@@ -16,6 +16,7 @@ from html import escape
 import msgspec
 
 from queuectl_magics.job import TERMINAL, JobRecord, State
+from queuectl_magics.job import WAITING as STILL_WAITING
 from queuectl_magics.views.live.still import choose
 from queuectl_magics.views.markup import TOGETHER
 from queuectl_magics.views.status import Status
@@ -80,26 +81,31 @@ def spans_of(jobs: Sequence[JobRecord], now: datetime) -> list[Span]:
 
 
 def _spans(job: JobRecord, now: datetime) -> Iterator[Span]:
-    at, gap = job.created_at, WAITING
+    at, due_at = job.created_at, None
     attempts = [attempt for attempt in job.all_attempts() if attempt.started_at]
     for attempt in attempts:
         start = attempt.started_at or at
-        if start > at:
-            yield Span(job=job.id, kind=gap, start=at, end=start)
+        yield from _gap(job, at, start, due_at)
         is_last = attempt is attempts[-1]
         end = attempt.finished_at or (now if is_last else start)
-        well = attempt.exit_code == 0
-        outcome = State.COMPLETED if well else State.FAILED
+        outcome = State.COMPLETED if attempt.exit_code == 0 else State.FAILED
         if is_last and job.state is not State.PENDING:
             outcome = job.state
-        at, gap = max(start, end), WAITING if well else BACKING_OFF
+        at, due_at = max(start, end), attempt.due_at
         yield Span(job=job.id, kind=RUNNING, start=start, end=at, outcome=outcome)
-    if job.state is State.FAILED and job.due_at and at < job.due_at:
-        until = min(now, job.due_at)
-        yield Span(job=job.id, kind=BACKING_OFF, start=at, end=max(at, until))
-        at = until
-    if job.state in (State.PENDING, State.FAILED) and at < now:
-        yield Span(job=job.id, kind=WAITING, start=at, end=now)
+    if job.state in STILL_WAITING:
+        yield from _gap(job, at, now, due_at)
+
+
+def _gap(
+    job: JobRecord, start: datetime, end: datetime, due_at: datetime | None
+) -> Iterator[Span]:
+    """Yield the backing off until *due_at*, and then the waiting for a slot."""
+    if due_at is not None and start < (until := min(due_at, end)):
+        yield Span(job=job.id, kind=BACKING_OFF, start=start, end=until)
+        start = until
+    if start < end:
+        yield Span(job=job.id, kind=WAITING, start=start, end=end)
 
 
 class Timeline:
