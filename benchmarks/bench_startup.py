@@ -58,12 +58,14 @@ def command_ms(argv: Sequence[str], folder: Path) -> tuple[float, float]:
 
 
 def main() -> None:
-    folder = fresh("startup")
-    (folder / "empty_extension.py").write_text("def load_ipython_extension(shell): pass\n")
-    queuectl = [sys.executable, "-m", "queuectl_magics"]
+    folder, bare = fresh("startup"), fresh("startup-bare")  # the queue of the commands is in one
+    for place in (folder, bare):
+        (place / "empty_extension.py").write_text("def load_ipython_extension(shell): pass\n")
+    queuectl = [str(Path(sys.executable).with_name("queuectl"))]
     actions = {
-        "%load_ext of an empty extension": lambda: load_ms("empty_extension", folder),
-        "%load_ext queuectl_magics": lambda: load_ms("queuectl_magics", folder),
+        "%load_ext of an empty extension": lambda: load_ms("empty_extension", bare),
+        "%load_ext queuectl_magics": lambda: load_ms("queuectl_magics", bare),
+        "%load_ext where jobs wait": lambda: load_ms("queuectl_magics", folder),
         'python -c ""': lambda: command_ms([sys.executable, "-c", ""], folder),
         'python -c "import click"': lambda: command_ms(
             [sys.executable, "-c", "import click"], folder

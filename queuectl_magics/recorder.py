@@ -31,7 +31,8 @@ from queuectl_magics.lock import is_locked
 
 MARKER_VARIABLE = "QUEUECTL_RUN"
 RECORD_BYTES = 512
-OWN_DESCRIPTORS = (0, 1, 2, 9)
+RUN_DESCRIPTOR = 9
+OWN_DESCRIPTORS = (0, 1, 2, RUN_DESCRIPTOR)
 PROC = Path("/proc")
 TAKEN_BY_RECORDER = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 CATCHABLE = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}
@@ -129,13 +130,25 @@ def _claim(path: StrPath) -> int:
 
 
 def _out_of_the_way(fd: int) -> int:
-    """Return a descriptor for the same file that is none of those the recorder uses itself."""
+    """Return a descriptor for the same file that is none of those the recorder uses itself.
+
+    Its own descriptor of the run file stays taken, by nothing, or each job would come by here.
+    """
     if fd not in OWN_DESCRIPTORS:
         return fd
     try:
-        return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, max(OWN_DESCRIPTORS) + 1)
-    finally:
+        moved = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, max(OWN_DESCRIPTORS) + 1)
+    except OSError:
         os.close(fd)
+        raise
+    with contextlib.suppress(OSError):
+        if fd == RUN_DESCRIPTOR:
+            null = os.open(os.devnull, os.O_RDONLY)
+            os.dup2(null, fd, inheritable=False)
+            os.close(null)
+            return moved
+    os.close(fd)
+    return moved
 
 
 def arguments(command: str, cwd: str, program: Sequence[str], script: StrPath) -> list[str]:
@@ -163,24 +176,20 @@ def spawn(run_fd: int, log: StrPath, argv: list[str], environ: Mapping[str, str]
         OSError: the system could not start it.
 
     """
-    log_fd = _out_of_the_way(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600))
-    try:
-        return os.posix_spawn(
-            "/bin/sh",
-            argv,
-            environ,
-            file_actions=[
-                (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
-                (os.POSIX_SPAWN_DUP2, log_fd, 1),
-                (os.POSIX_SPAWN_DUP2, log_fd, 2),
-                (os.POSIX_SPAWN_DUP2, run_fd, 9),
-            ],
-            setsid=True,
-            setsigmask=(),
-            setsigdef=CATCHABLE,  # what is ignored (by nohup, by Python) could not be trapped
-        )
-    finally:
-        os.close(log_fd)
+    return os.posix_spawn(
+        "/bin/sh",
+        argv,
+        environ,
+        file_actions=[
+            (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
+            (os.POSIX_SPAWN_OPEN, 1, log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600),
+            (os.POSIX_SPAWN_DUP2, 1, 2),
+            (os.POSIX_SPAWN_DUP2, run_fd, RUN_DESCRIPTOR),
+        ],
+        setsid=True,
+        setsigmask=(),
+        setsigdef=CATCHABLE,  # what is ignored (by nohup, by Python) could not be trapped
+    )
 
 
 def read_record(path: StrPath, marker: str | None = None) -> RunRecord:

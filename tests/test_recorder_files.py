@@ -167,25 +167,56 @@ def test_spare_that_is_gone_is_no_hindrance(tmp_path):
     assert recorder.RECORD_BYTES == (tmp_path / "2.1.run").stat().st_size
 
 
-@pytest.mark.parametrize("step", ["fcntl.fcntl", "os.posix_spawn", "os.open"])
-def test_failed_start_leaks_no_descriptor(tmp_path, monkeypatch, step):
-    """When descriptors run out in the middle of a start, none is left open by it."""
-
-    def refuse(*_, **__):
-        raise OSError(24, "Too many open files")
-
-    fd = recorder.claim(tmp_path / "1.1.run")
-    argv = recorder.arguments("true", "/", [], tmp_path / "script")
+@pytest.mark.parametrize("step", ["os.open", "fcntl.fcntl", "fcntl.flock", "os.pwrite"])
+def test_failed_claim_leaks_no_descriptor(tmp_path, monkeypatch, step):
+    """When descriptors run out in the middle of it, none is left open by it."""
     before = set(os.listdir("/proc/self/fd"))
     monkeypatch.setattr(recorder, "OWN_DESCRIPTORS", range(100))
     monkeypatch.setattr(f"{recorder.__name__}.{step}", refuse)
     with pytest.raises(OSError, match="Too many"):
-        recorder.spawn(fd, tmp_path / "log", argv, {})
+        recorder.claim(tmp_path / "1.1.run")
     monkeypatch.undo()
+
+    assert before == set(os.listdir("/proc/self/fd"))
+
+
+def test_failed_start_leaks_no_descriptor(tmp_path):
+    """A log that cannot be opened is no start, and leaves nothing open."""
+    fd = recorder.claim(tmp_path / "1.1.run")
+    argv = recorder.arguments("true", "/", [], tmp_path / "script")
+    before = set(os.listdir("/proc/self/fd"))
+    with pytest.raises(FileNotFoundError):
+        recorder.spawn(fd, tmp_path / "no" / "log", argv, {})
     after = set(os.listdir("/proc/self/fd"))
     os.close(fd)
 
     assert before == after
+
+
+def test_one_job_in_a_process_is_moved_out_of_the_way(tmp_path):
+    """The recorder's own descriptor is given away once, and stays taken."""
+    argv = [sys.executable, "-c", MOVED]
+    done = subprocess.run(argv, cwd=tmp_path, timeout=60, check=False)
+
+    assert 0 == done.returncode
+
+
+MOVED = """
+import os, sys
+from queuectl_magics import recorder
+null = os.open("/dev/null", os.O_RDWR)
+for number in range(9):
+    if number != null:
+        os.dup2(null, number)
+os.closerange(9, 20)
+first, second = recorder.claim("1.1.run"), recorder.claim("2.1.run")
+sys.exit(not (first == 10 and second == 11 and os.readlink("/proc/self/fd/9") == "/dev/null"))
+"""
+
+
+def refuse(*_, **__):
+    """Fail as a process does that has too many files open."""
+    raise OSError(24, "Too many open files")
 
 
 # --- the record ----------------------------------------------------------------------------------
