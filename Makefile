@@ -69,12 +69,13 @@ $(VENV)/pyvenv.cfg:
 	fi; \
 	exit 1
 
-# Older ipykernels, for the tests: each in a folder that comes first on the path of a kernel.
-.kernels/.ready: $(VENV)/pyvenv.cfg
+# Other ipykernels, for the tests: each in a folder that comes first on the path of a kernel.
+.kernels/.ready: Makefile $(VENV)/pyvenv.cfg
 	@echo "Installing other versions of ipykernel into .kernels …"
 	@rm -rf .kernels
 	@$(BIN)/python -m pip install -qq --no-deps --target .kernels/6 'ipykernel>=6.29,<7' nest-asyncio psutil
-	@$(BIN)/python -m pip install -qq --no-deps --target .kernels/7.0.1 ipykernel==7.0.1 nest-asyncio psutil
+	@for version in 7.0.1 7.1.0; do $(BIN)/python -m pip install -qq --no-deps \
+		--target .kernels/$$version ipykernel==$$version nest-asyncio psutil || exit 1; done
 	@touch $@
 
 browser:

@@ -1,6 +1,6 @@
 """Real kernels, of each ipykernel that we promise to work with, and a real terminal.
 
-`make test` puts ipykernel 6 and 7.0.1 into `.kernels`; the newest one is that of the environment.
+`make test` puts older ipykernels into `.kernels`; the newest one is that of the environment.
 """
 
 from __future__ import annotations

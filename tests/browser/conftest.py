@@ -28,6 +28,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 ARTIFACTS = ROOT / ".artifacts"
+OTHER_KERNELS = ("6", "7.1.0")
 BIN = Path(sys.executable).parent
 CHROMIUM = next(
     (
@@ -95,6 +96,15 @@ def until(condition: Callable[[], Any], timeout_s: float = 10) -> None:
         time.sleep(0.01)
 
 
+def add_kernel(folder: Path, version: str) -> None:
+    """Tell a server of another ipykernel, which `make test` has put into `.kernels`."""
+    folder.mkdir(parents=True)
+    launch = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+    path = {"PYTHONPATH": f"{ROOT / '.kernels' / version}:{ROOT}"}
+    spec = {"argv": launch, "display_name": folder.name, "language": "python", "env": path}
+    (folder / "kernel.json").write_text(json.dumps(spec))
+
+
 class Server:
     """A JupyterLab and a Notebook 7 with nothing of the person who runs the tests in it."""
 
@@ -120,12 +130,8 @@ class Server:
             "JUPYTERLAB_WORKSPACES_DIR": str(folder / "workspaces"),
             "PYTHONPATH": str(ROOT),
         }
-        old = folder / "data" / "kernels" / "ipykernel6"
-        old.mkdir(parents=True)
-        launch = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
-        path = {"PYTHONPATH": f"{ROOT / '.kernels' / '6'}:{ROOT}"}
-        spec = {"argv": launch, "display_name": "ipykernel 6", "language": "python", "env": path}
-        (old / "kernel.json").write_text(json.dumps(spec))
+        for version in OTHER_KERNELS:
+            add_kernel(folder / "data" / "kernels" / f"ipykernel{version}", version)
         self.log = folder / "server.log"
         command = [
             *(sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root"),
