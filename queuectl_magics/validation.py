@@ -58,7 +58,9 @@ def check(spec: JobSpec) -> None:
     _check_shell(spec.shell)
     for name, value in spec.env.items():
         if not _VARIABLE.fullmatch(name):
-            msg = f"{name!r} is no name for an environment variable: letters, digits and _"
+            before, equals, _ = name.partition("=")
+            shown = f"{before}=…" if equals else name  # it may have been meant for a value
+            msg = f"{shown!r} is no name for an environment variable: letters, digits and _"
             raise InvalidInputError(msg)
         _check_text(f"the value of the environment variable {name}", value)
 
