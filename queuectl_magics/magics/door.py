@@ -1,6 +1,6 @@
 """The magics of one shell: registered, configured, and taken away again.
 
-`%config QueueMagics` lists the notebook's own variables. Each magic is a `Call` of its verb. The
+`%config QueueMagics` lists the notebook's own settings. Each magic is a `Call` of its verb. The
 rule here: what `open` gives to the shell, `close` takes away, whatever happened in between; jobs
 that run then go on, for the next worker to adopt.
 """
@@ -39,7 +39,7 @@ _still_used: WeakValueDictionary[Path, JobQueue] = WeakValueDictionary()
 
 
 class QueueMagics(Configurable):
-    """The magics of one shell; its traits are the notebook's own variables."""
+    """The magics of one shell; its traits are the notebook's own settings."""
 
     home = Unicode(
         help="The queue's directory; empty: $QUEUECTL_HOME, or .queuectl where we stood at first."
