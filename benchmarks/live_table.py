@@ -2,7 +2,8 @@
 
 For each number of jobs and of updates a second: bytes and messages to the browser, CPU of the
 kernel (without what the simulation itself takes), frames, the time from a change in the
-kernel to its text on the screen, the time to the first complete picture, the heap of the page.
+kernel to its text on the screen, the time to the first rows and to the complete picture, the heap
+of the page.
 The jobs are made up in the kernel, so that what is measured is the table and not a store. Before
 it counts, it lets the table read the last lines of all that is over, 2 ms in each turn: that takes
 some 25 s for 100,000 jobs, and twice the CPU.
@@ -36,7 +37,7 @@ table
 FIGURES = "jobs.tell()"
 # Count frames, and how late the line that tells its time is on the screen.
 WATCH = """() => {
-  const seen = window.seen = { frames: [], late: [], first: 0, from: Date.now() };
+  const seen = window.seen = { frames: [], late: [], rows: 0, first: 0, from: Date.now() };
   let last = performance.now();
   let shown = "";
   const look = (now) => {
@@ -44,7 +45,9 @@ WATCH = """() => {
     last = now;
     const rows = document.querySelector(".qlive")?.table.rows;
     const whole = rows?.expected && rows.loaded >= rows.expected;
-    if (!seen.first && whole && document.querySelector(".qport .qrow")) seen.first = Date.now();
+    const painted = document.querySelector(".qport .qrow");
+    if (!seen.rows && painted) seen.rows = Date.now();
+    if (!seen.first && whole && painted) seen.first = Date.now();
     const line = document.querySelector(".qport")?.textContent.match(/at (\\d{13})/)?.[1];
     if (line && line !== shown) seen.late.push(Date.now() - Number(line));
     shown = line ?? shown;
@@ -100,7 +103,10 @@ def measure(book: Any, rows: int, updates: int, seconds: float) -> str:
         begun = page.evaluate("() => Date.now()")
         book.run(1)
         page.wait_for_function("() => window.seen.first", timeout=60_000)
-        first_s = (page.evaluate("() => window.seen.first") - begun) / 1000
+        rows_s, first_s = (
+            (page.evaluate(f"() => window.seen.{moment}") - begun) / 1000
+            for moment in ("rows", "first")
+        )
         page.wait_for_timeout(3000 + rows // 4)
         book.run(2)
         page.evaluate(RESET)
@@ -120,7 +126,7 @@ def measure(book: Any, rows: int, updates: int, seconds: float) -> str:
         f"{rows:>7,} {updates:>6,} {taken['bytes'] / seen['seconds'] / 1000:>8.1f} "
         f"{taken['messages'] / seen['seconds']:>6.1f} {own:>7.1%} {fps:>5.0f} "
         f"{part(seen['frames'], 0.99):>8.0f} {part(seen['late'], 0.5):>6.0f} "
-        f"{part(seen['late'], 0.95):>6.0f} {first_s:>7.2f} {heap:>7.1f}"
+        f"{part(seen['late'], 0.95):>6.0f} {rows_s:>6.2f} {first_s:>7.2f} {heap:>7.1f}"
     )
 
 
@@ -145,7 +151,7 @@ def main() -> None:
             front.load("start.ipynb", "&reset")
             print(
                 "   rows upd./s     KB/s msg./s  kernel   fps p99 ms/f"
-                "  p50 ms p95 ms first s heap MB",
+                "  p50 ms p95 ms rows s whole s heap MB",
                 flush=True,
             )
             for rows in map(int, asked.rows.split(",")):

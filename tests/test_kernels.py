@@ -30,7 +30,7 @@ from queuectl_magics.magics.calling import STOPPED
 ROOT = Path(__file__).parent.parent
 FOLDERS = {"6": ROOT / ".kernels/6", "7.0.1": ROOT / ".kernels/7.0.1", "7": None}
 REPLY_S = 60.0
-RESTARTS = int(os.environ.get("QUEUECTL_SOAK_RESTARTS", "3"))
+RESTARTS = int(os.environ.get("QUEUECTL_SOAK_RESTARTS", "2"))
 JOBS_A_RESTART = 10
 SEED = 20251104
 ENDLESS = "sleep 600"

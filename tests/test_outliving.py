@@ -22,7 +22,7 @@ from queuectl_magics.jobqueue import Job, JobQueue
 JOBS = 150
 WORKERS = 3
 SLOTS = 2
-SOAK_S = 12.0
+SOAK_S = 6.0
 SEED = 20251104
 
 
@@ -53,7 +53,7 @@ def soak(queue: JobQueue, terminal, work: Path, dice: random.Random) -> int:
 def test_no_job_is_lost_repeated_or_stuck_while_workers_are_killed(
     own_home, terminal, tmp_path, capsys
 ):
-    """Three workers are killed at random for twelve seconds: every job runs exactly once."""
+    """Three workers are killed at random, again and again: every job runs exactly once."""
     work = tmp_path / "work"
     work.mkdir()
     with JobQueue(own_home) as queue:
@@ -115,6 +115,12 @@ recorder.read_record = lambda *a: recorder.RunRecord(pid=read_record(*a).pid)
 }
 
 
+REMAINS_ARE_LEFT = """
+from queuectl_magics import recorder
+recorder.end_remains = lambda *_: None
+"""
+
+
 @pytest.fixture
 def work(tmp_path: Path) -> Path:
     """The folder in which jobs leave their evidence."""
@@ -133,16 +139,33 @@ def orphan(queue: JobQueue, terminal, work, until, *, mutant: str, seconds: floa
     return job
 
 
-@pytest.mark.parametrize("mutant", ["the lock is not inherited", "the run file is not locked"])
+UNLOCKED = ["the lock is not inherited", "the run file is not locked"]
+
+
+@pytest.mark.parametrize("mutant", UNLOCKED)
 def test_a_job_that_is_taken_for_gone_while_it_runs_says_so(
     own_home, terminal, work, until, mutant
 ):
     """The evidence has teeth: the second attempt finds the first one alive."""
     with JobQueue(own_home) as queue:
         orphan(queue, terminal, work, until, mutant=mutant, seconds=600)
-        terminal.start("worker", "start", before=MUTANTS[mutant])
+        terminal.start("worker", "start", before=MUTANTS[mutant] + REMAINS_ARE_LEFT)
 
         until(lambda: evidence(work, "overlaps"))
+
+
+@pytest.mark.parametrize("mutant", UNLOCKED)
+def test_a_job_that_is_taken_for_gone_is_at_least_never_beside_itself(
+    own_home, terminal, work, until, mutant
+):
+    """Without the lock, what still lives is found and ended before the job begins again."""
+    with JobQueue(own_home) as queue:
+        job = orphan(queue, terminal, work, until, mutant=mutant, seconds=600)
+        terminal.start("worker", "start", before=MUTANTS[mutant])
+
+        until(lambda: evidence(work, "begun")[job.id] > 1)
+        assert {} == evidence(work, "overlaps")
+        assert 1 <= job.record.interrupts
 
 
 def test_a_job_whose_end_is_not_believed_says_so(own_home, terminal, work, until):

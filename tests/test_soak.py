@@ -22,7 +22,7 @@ from processes import guards_of
 from queuectl_magics.job import State
 from queuectl_magics.jobqueue import JobQueue
 
-SOAK_S = float(os.environ.get("QUEUECTL_SOAK_S", "20"))
+SOAK_S = float(os.environ.get("QUEUECTL_SOAK_S", "12"))
 SEED = int(os.environ.get("QUEUECTL_SOAK_SEED", "20261124"))
 JOBS_AHEAD = 12
 
