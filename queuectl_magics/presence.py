@@ -9,6 +9,7 @@ name, so that one that is found unlocked is a dead worker's and never comes back
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import termios
@@ -52,9 +53,9 @@ class Presence:
     def announce(self) -> None:
         """Listen, and appear in the list of workers; clear away what dead ones left there."""
         workers(self._folder)
+        self._lock.acquire()
         os.mkfifo(self._bell_path, 0o600)
         self.bell_fd = os.open(self._bell_path, os.O_RDWR | os.O_NONBLOCK)
-        self._lock.acquire()
         self._describe(self._lock.path)
         self._lock.path.rename(self._path)
 
@@ -89,7 +90,7 @@ class Presence:
 
     def leave(self) -> None:
         """Disappear from the list of workers."""
-        for path in (self._path, self._bell_path, self._lock.path):
+        for path in (self._bell_path, self._path, self._lock.path):
             path.unlink(missing_ok=True)
         with self._ringing:
             fd, self.bell_fd = self.bell_fd, -1
@@ -108,14 +109,34 @@ def workers(folder: Path) -> list[WorkerInfo]:
     found = []
     for path in sorted(folder.glob("*.json")):
         if not is_alive(folder, path.stem):
-            path.unlink(missing_ok=True)
-            path.with_suffix(".bell").unlink(missing_ok=True)
+            _remove(path)
             continue
         try:
             found.append(msgspec.json.decode(path.read_bytes(), type=WorkerInfo))
         except (OSError, msgspec.DecodeError):
             continue  # it has just left
+    for path in folder.glob("*.tmp"):
+        _remove_if_dead(path)
     return sorted(found, key=lambda worker: worker.started_at)
+
+
+def _remove_if_dead(draft: Path) -> None:
+    """Remove what a worker left that died before it had its name.
+
+    Under its lock: a worker that is only just about to take it finds the file gone, and begins
+    anew.
+    """
+    lock = Lock(draft, create=False)
+    with contextlib.suppress(FileNotFoundError):
+        if lock.try_acquire():
+            _remove(draft)
+    lock.close()
+
+
+def _remove(path: Path) -> None:
+    """Remove the files of a dead worker; first the bell, which nobody would miss."""
+    path.with_suffix(".bell").unlink(missing_ok=True)
+    path.unlink(missing_ok=True)
 
 
 def ring(folder: Path, message: bytes = LOOK, *, only: str | None = None) -> int:

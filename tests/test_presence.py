@@ -194,6 +194,46 @@ def test_new_worker_clears_away_what_dead_ones_left(folder, other):
     assert {worker.info.name} == left
 
 
+DIE = """
+import os, signal, sys
+from datetime import datetime, UTC
+from pathlib import Path
+from queuectl_magics.presence import Presence
+die = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
+{point} = die
+Presence(Path(sys.argv[1]), kind="terminal", count=2, now=datetime.now(UTC)).announce()
+"""
+
+
+@pytest.mark.parametrize("point", ["os.mkfifo", "Presence._describe", "Path.rename"])
+def test_worker_that_dies_before_it_has_its_name_leaves_nothing(folder, here, point):
+    """Its lock is free and it will never be listed; whoever is announced next clears it away."""
+    argv = [sys.executable, "-c", DIE.format(point=point), folder]
+    assert -signal.SIGKILL == subprocess.run(argv, timeout=60, check=False).returncode
+    assert 3 <= len(list(folder.iterdir())) <= 4
+
+    assert [here.info] == presence.workers(folder)
+    assert {f"{here.info.name}.json", f"{here.info.name}.bell"} == set(os.listdir(folder))
+
+
+def test_worker_that_is_being_announced_is_left_alone(folder, monkeypatch):
+    """Its file has not its name yet, but is locked."""
+    worker = new(folder)
+    describe = worker._describe
+
+    def looked_at(path: Path) -> None:
+        assert [] == presence.workers(folder)
+        describe(path)
+
+    monkeypatch.setattr(worker, "_describe", looked_at)
+    worker.announce()
+
+    assert [worker.info] == presence.workers(folder)
+    assert 1 == presence.ring(folder)
+    worker.leave()
+    assert [] == list(folder.iterdir())
+
+
 def test_suspended_worker_is_alive(folder, other):
     """No heartbeat decides: a machine that sleeps loses no worker."""
     process = other()
