@@ -10,7 +10,7 @@ from collections import Counter
 from queuectl_magics.store import Store
 from stores import enqueue
 
-PROCESSES, JOBS = 8, 10_000
+PROCESSES, JOBS = 8, 6_000
 
 WORKER = """
 import json, sys

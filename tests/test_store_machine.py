@@ -28,7 +28,7 @@ from queuectl_magics.store import Store
 from queuectl_magics.store.compaction import compact
 from tables import STATES
 
-settings.register_profile("quick", max_examples=150, stateful_step_count=30)
+settings.register_profile("quick", max_examples=100, stateful_step_count=30)
 settings.register_profile("soak", max_examples=20_000, stateful_step_count=60)
 PROFILE = settings.get_profile(
     "soak" if os.environ.get("HYPOTHESIS_PROFILE") == "soak" else "quick"
