@@ -118,7 +118,6 @@ def test_cancel_retry_and_pause_work_while_a_cell_blocks_the_kernel(notebook):
     assert took < 1.5
 
 
-@BOTH
 def test_control_channel_answers_when_the_first_road_is_blocked(notebook):
     """On ipykernel 6, where comm messages wait for the cell, the second road is taken."""
     assert cancel_while_busy(notebook(ENDLESS, SHOW, BLOCK, kernel="ipykernel6")) < 2.0
