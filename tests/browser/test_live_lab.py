@@ -100,11 +100,7 @@ def test_cancel_retry_and_pause_work_while_a_cell_blocks_the_kernel(notebook):
     book.run(2)
     book.row("1").get_by_text("processing").wait_for()
     with book.blocked_by(3):
-        book.row("1").hover()
-        before = time.monotonic()
-        book.row("1").get_by_role("button", name="cancel job 1").click()
-        book.row("1").get_by_text("cancelled").wait_for()
-        took = time.monotonic() - before
+        took = cancel(book)
         book.shoot("cancelled-while-busy")
         book.table.get_by_text("Pause", exact=True).click()
         book.table.get_by_text("Paused").wait_for()
@@ -134,11 +130,16 @@ def cancel_while_busy(book) -> float:
     book.run(2)
     book.row("1").get_by_text("processing").wait_for()
     with book.blocked_by(3):
-        book.row("1").hover()
-        before = time.monotonic()
-        book.row("1").get_by_role("button", name="cancel job 1").click()
-        book.row("1").get_by_text("cancelled").wait_for()
-        return time.monotonic() - before
+        return cancel(book)
+
+
+def cancel(book) -> float:
+    """Click on Cancel; return in how many seconds the job is cancelled."""
+    book.row("1").hover()
+    before = time.monotonic()
+    book.row("1").get_by_role("button", name="cancel job 1").click()
+    book.row("1").get_by_text("cancelled").wait_for()
+    return time.monotonic() - before
 
 
 def test_log_is_followed_while_the_job_runs(notebook, tmp_path: Path):
