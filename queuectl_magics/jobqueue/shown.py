@@ -16,7 +16,7 @@ from queuectl_magics.jobqueue.job import Job
 from queuectl_magics.jobqueue.jobqueue import JobQueue
 from queuectl_magics.presence import WorkerInfo
 from queuectl_magics.store import archive
-from queuectl_magics.views import text, workers
+from queuectl_magics.views import text, words, workers
 from queuectl_magics.views.status import Status
 
 # What `show` tells of a job that is the same in each run, whatever the machine.
@@ -123,7 +123,7 @@ class WorkerList(list[WorkerInfo]):
             names = ["A worker"] if self._plain else [f"Worker {one.name}" for one in self]
             return "\n".join(f"{name} {self._told}." for name in names)
         if self._plain:
-            return "A worker is running." if self else "No worker is running."
+            return "A worker is running." if self else words.NO_WORKERS
         return workers.workers(self, clock.utc_now())
 
     def _repr_html_(self) -> str | None:

@@ -21,6 +21,7 @@ from queuectl_magics.views.style import STYLE
 from queuectl_magics.views.text import ATTEMPT_HEADER, ATTEMPT_NUMBERS, attempt_rows, facts
 from queuectl_magics.views.words import (
     LOOKS,
+    NO_WORKERS,
     ago,
     clean,
     counted,
@@ -150,7 +151,7 @@ def workers_html(found: Sequence[WorkerInfo], now: datetime) -> str:
 
     """
     if not found:
-        return _view("<p>No worker is running.</p>")
+        return _view(f"<p>{NO_WORKERS}</p>")
     rows = "".join(
         f'<tr><th scope="row" {LEFT}>{_safe(worker.name)}</th><td {LEFT}>{_safe(worker.kind)}</td>'
         f'<td class="qm-number">{worker.count}</td>'

@@ -43,6 +43,7 @@ TAIL_CHARS_MAX = 65_536
 CHARS_PER_CELL_MAX = 8
 DUE_NOW = "due now"
 NO_WORKER = "no worker is running"
+NO_WORKERS = f"{NO_WORKER.capitalize()}."
 
 
 # --- how long, how often, how much ---------------------------------------------------------------

@@ -10,13 +10,13 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from queuectl_magics.presence import WorkerInfo
-from queuectl_magics.views.words import ago, one_line
+from queuectl_magics.views.words import NO_WORKERS, ago, one_line
 
 
 def workers(found: Sequence[WorkerInfo], now: datetime) -> str:
     """Return a line per worker, or one that says there is none."""
     if not found:
-        return "No worker is running."
+        return NO_WORKERS
     return "\n".join(worker_line(worker, now) for worker in found)
 
 
