@@ -69,7 +69,7 @@ OPEN = """async (path) => {
 }"""
 CLOSE = """async () => {
   const panel = window.jupyterapp.shell.currentWidget;
-  await panel.sessionContext.shutdown();
+  panel.sessionContext.shutdown();  // the kernel may take its time to end
   panel.context.model.dirty = false;
   panel.dispose();
 }"""
@@ -309,12 +309,18 @@ class Notebook:
         self.page.screenshot(path=ARTIFACTS / f"{name}{where}.png")
 
 
-@pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A JupyterLab and Notebook 7 that answer."""
+@pytest.fixture(scope="session", autouse=True)
+def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server that starts while the first tests, which need none, are running."""
     found = Server(tmp_path_factory.mktemp("lab"))
-    yield found.wait()
-    found.stop()
+    yield found
+    found.wait().stop()
+
+
+@pytest.fixture(scope="session")
+def server(started: Server) -> Server:
+    """A JupyterLab and Notebook 7 that answer."""
+    return started.wait()
 
 
 @pytest.fixture(scope="session")
