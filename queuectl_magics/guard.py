@@ -1,10 +1,11 @@
-"""The guard: enforces limits when no worker is there to do it.
+"""The guard: keeps logs within bounds, and enforces all limits when no worker is there to do it.
 
-A kernel may be killed while its jobs go on; then nobody would end a job whose time is up or keep
-its log within bounds. The guard is one small process per home, started by a worker when a job may
-need it, and gone when nothing runs. It holds no state: what is running, and under which limits,
-stands in the store; whether a worker lives is told by that worker's lock. The rule here: it never
-leases, settles or adopts; that is left to the next worker.
+A kernel may be killed while its jobs go on; then nobody would end a job whose time is up. And a
+log that grows by a gigabyte a second costs CPU time to shorten, which a kernel needs for its
+cells. The guard is one small process per home, started by a worker when a job may need it, and
+gone when nothing runs. It holds no state: what is running, and under which limits, stands in the
+store; whether a worker lives is told by that worker's lock. The rule here: it never leases,
+settles or adopts; that is left to the next worker.
 """
 
 from __future__ import annotations
@@ -30,14 +31,14 @@ POLL_S = 0.5
 LINGER_S = 2.0
 
 
-def wants_guard(job: JobRecord, age_s: float) -> bool:
+def wants_guard(job: JobRecord, age_s: float, printed_bytes: int = 0) -> bool:
     """Say whether *job*, running for *age_s* seconds, needs somebody beside its worker.
 
-    At once if it has limits of its own; otherwise when it has run for some seconds, so that short
-    jobs never cost a process.
+    At once if it has limits of its own or has printed too much; otherwise when it has run for some
+    seconds, so that short jobs never cost a process.
     """
     own_limits = job.timeout_s is not None or job.output_bytes_max != OUTPUT_BYTES_MAX
-    return own_limits or age_s >= PATIENCE_S
+    return own_limits or age_s >= PATIENCE_S or printed_bytes > job.output_bytes_max
 
 
 def ensure(home: Path) -> None:
@@ -87,12 +88,13 @@ class Guard:
         return min([POLL_S, *looks]) if looks else None
 
     def _look_at(self, job: JobRecord) -> float | None:
+        watch = self._watches.get(key_of(job)) or Watch(self._engine.beside(job), self._store)
+        self._watches[key_of(job)] = watch
         if presence.is_alive(self._store.paths.workers, job.worker):
-            return POLL_S
-        found = self._engine.find(job)
-        if isinstance(found, Exit | Vanished):
+            return watch.limit_output(job)
+        if isinstance(self._engine.find(job), Exit | Vanished):
             return None
-        return self._watches.setdefault(key_of(job), Watch(found, self._store)).look(job)
+        return min(watch.limit_output(job), watch.look(job))
 
 
 def guard(home: Path) -> None:

@@ -101,6 +101,12 @@ def size(path: StrPath) -> int:
         return 0
 
 
+def limit(path: StrPath, bytes_max: int) -> None:
+    """Drop the middle of a log that is longer than *bytes_max*."""
+    if size(path) > bytes_max:
+        drop_middle(path, bytes_max)
+
+
 def drop_middle(path: StrPath, bytes_max: int) -> None:
     """Give the middle of the log back to the disk, so that about *bytes_max* bytes are kept.
 

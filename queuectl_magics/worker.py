@@ -302,24 +302,26 @@ class Worker:
         self._attempts.add(job, started)
 
     def _enforce_limits(self) -> None:
-        """End what must end and cap what grows; note when to look again."""
+        """End what must end and see what grows; note when to look again."""
         jobs, unwanted = self.store.table.jobs, self.stopping is Stopping.NOW
         looks = [LOOK_S]
         for (id, attempt), watch in self._attempts.running.items():
             job = jobs.get(id)
             if job is not None and job.attempt == attempt:
-                looks.append(watch.look(job, unwanted=unwanted))
-                self._call_guard(job, watch.age_s)
+                looks += [watch.look(job, unwanted=unwanted), watch.measure(job)]
+                self._call_guard(job, watch.age_s, watch.printed_bytes)
         self._look_s = min(looks)
 
-    def _call_guard(self, job: JobRecord, age_s: float) -> None:
-        """See to it that somebody enforces the limits of a job if we should die.
+    def _call_guard(self, job: JobRecord, age_s: float, printed_bytes: int = 0) -> None:
+        """See to it that somebody shortens the log of a job, and ends it if we should die.
 
         Asked again now and then, since the guard may be killed as we may.
         """
         now_s = clock.monotonic_s()
-        if now_s - self._guard_called_s < LOOK_S or not guard.wants_guard(job, age_s):
+        if now_s - self._guard_called_s < LOOK_S:
             return  # a guard that was called a moment ago may still be starting
+        if not guard.wants_guard(job, age_s, printed_bytes):
+            return
         self._guard_called_s = now_s
         with contextlib.suppress(OSError):  # no descriptor, no process: the next time perhaps
             guard.ensure(self.store.paths.home)

@@ -146,7 +146,7 @@ def test_guard_is_no_child_of_the_worker(home, queue, until):
 
 
 def test_short_job_costs_no_guard():
-    """A job without limits of its own is guarded only after it has run for some seconds."""
+    """Without limits of its own it is guarded after some seconds, or when it prints too much."""
     job = JobRecord(
         id="1",
         command="true",
@@ -157,4 +157,5 @@ def test_short_job_costs_no_guard():
         updated_at=None,
     )
 
-    assert (False, True) == (guard.wants_guard(job, 0.1), guard.wants_guard(job, 3.0))
+    asked = [(0.1, 0), (3.0, 0), (0.1, job.output_bytes_max + 1)]
+    assert [False, True, True] == [guard.wants_guard(job, *about) for about in asked]

@@ -49,8 +49,11 @@ class Running(Protocol):
     def age_s(self) -> float:
         """Return for how many seconds it has been running."""
 
-    def limit_output(self, bytes_max: int) -> int:
-        """Drop the middle of its output beyond *bytes_max*; return how much it has printed."""
+    def printed_bytes(self) -> int:
+        """Return how much it has printed."""
+
+    def limit_output(self, bytes_max: int) -> None:
+        """Drop the middle of its output beyond *bytes_max*."""
 
 
 class Engine(Protocol):
@@ -72,8 +75,11 @@ class Engine(Protocol):
     def find(self, job: JobRecord) -> Running | Exit | Vanished:
         """Look for the current attempt of *job*, which some other worker started."""
 
+    def beside(self, job: JobRecord) -> Running:
+        """Return the current attempt of *job*, of which a living worker takes care."""
+
     def forget(self, job: JobRecord) -> None:
-        """Remove what was only needed while the attempt ran; its end is in the journal."""
+        """Tidy up after an attempt whose end is in the journal: no more than its output stays."""
 
     def sweep(self, current: Collection[tuple[str, int]]) -> None:
         """Remove what is left of all attempts but the *current* ones; store locked, synced."""

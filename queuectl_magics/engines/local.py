@@ -61,6 +61,10 @@ class LocalEngine:
         """Return the run file of that attempt, as a text: paths are too slow for every job."""
         return f"{self.run}/{recorder.run_name(id, attempt)}"
 
+    def log_path(self, job: JobRecord) -> str:
+        """Return the log of the current attempt of *job*."""
+        return f"{self.logs}/{output.log_name(job.id, job.attempt)}"
+
     def abandon(self, prepared: object) -> None:
         """Let go of the run file."""
         assert isinstance(prepared, int)
@@ -108,11 +112,15 @@ class LocalEngine:
 
     def find(self, job: JobRecord) -> Running | Exit | Vanished:
         """Read the run file of an attempt that another worker started."""
-        stray = Stray(self, job)
+        stray = self.beside(job)
         return stray.finish() or stray
 
+    def beside(self, job: JobRecord) -> Running:
+        """Return the attempt of *job* without a look at its run file."""
+        return Stray(self, job)
+
     def forget(self, job: JobRecord) -> None:
-        """Keep the run file for another run, or remove it; remove the script."""
+        """Keep the run file for another run, or remove it; remove the script, shorten the log."""
         path = self.run_path(job.id, job.attempt)
         if len(self._spare) < SPARES_MAX:
             self._spare.append(path)
@@ -120,6 +128,7 @@ class LocalEngine:
             _remove(path)
         if job.shell or len(job.command) > recorder.ARGUMENT_BYTES_MAX // 4:
             _remove(recorder.script_path(path))
+        output.limit(self.log_path(job), job.output_bytes_max)
 
     def sweep(self, current: Collection[tuple[str, int]]) -> None:
         """Remove the run files and scripts of all other attempts."""
@@ -171,7 +180,7 @@ class _Placed:
     def __init__(self, engine: LocalEngine, job: JobRecord) -> None:
         self.job = job
         self.path = engine.run_path(job.id, job.attempt)
-        self.log = f"{engine.logs}/{output.log_name(job.id, job.attempt)}"
+        self.log = engine.log_path(job)
         self._marker = marker(engine.store, job)
         self._fd: int | None = None
 
@@ -183,12 +192,13 @@ class _Placed:
         """Return for how many seconds its recorder has lived."""
         return recorder.age_s(self.path)
 
-    def limit_output(self, bytes_max: int) -> int:
-        """Drop the middle of its log when that is too long; return the length of the log."""
-        printed = output.size(self.log)
-        if printed > bytes_max:
-            output.drop_middle(self.log, bytes_max)
-        return printed
+    def printed_bytes(self) -> int:
+        """Return the length of its log, with what was dropped."""
+        return output.size(self.log)
+
+    def limit_output(self, bytes_max: int) -> None:
+        """Drop the middle of its log when that is too long."""
+        output.limit(self.log, bytes_max)
 
     def close(self) -> None:
         """Close the descriptor."""
