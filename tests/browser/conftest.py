@@ -69,7 +69,7 @@ OPEN = """async (path) => {
 }"""
 CLOSE = """async () => {
   const panel = window.jupyterapp.shell.currentWidget;
-  panel.sessionContext.shutdown();  // the kernel may take its time to end
+  await panel.sessionContext.shutdown();
   panel.context.model.dirty = false;
   panel.dispose();
 }"""
