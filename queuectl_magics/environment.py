@@ -27,6 +27,8 @@ _OURS_ALONE = (
     *("OLDPWD", "PWD", "SHLVL", "_"),
 )
 REMEMBERED = 64
+# What `os.environb` keeps; to ask that itself takes 20 µs, a tenth of all it takes to enqueue.
+_BYTES: Mapping[bytes, bytes] = getattr(os.environb, "_data", os.environb)
 
 _own: dict[str | None, tuple[dict[bytes, bytes], Mapping[str, str]]] = {}
 _kept: dict[Path, tuple[Mapping[str, str], str, tuple[int, ...]]] = {}
@@ -45,7 +47,7 @@ def capture(
     """
     if environ is not None:
         return _chosen(environ, python)
-    now = dict(os.environb)
+    now = dict(_BYTES)
     before, kept = _own.get(python, (None, {}))
     if now != before:
         kept = MappingProxyType(_chosen(os.environ, python))

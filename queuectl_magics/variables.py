@@ -34,10 +34,10 @@ def find_home(home: str | os.PathLike[str] | None = None) -> Path:
     except RuntimeError:
         msg = f"{named!r} cannot be the queue's home: there is no such user"
         raise InvalidInputError(msg) from None
-    return path if path.is_absolute() else current_folder() / path
+    return path if path.is_absolute() else Path(current_folder(), path)
 
 
-def current_folder() -> Path:
+def current_folder() -> str:
     """Return the directory where we stand.
 
     Raises:
@@ -45,7 +45,7 @@ def current_folder() -> Path:
 
     """
     try:
-        return Path.cwd()
+        return os.getcwd()
     except FileNotFoundError:
         msg = "the directory you are in has been deleted: go to another one (cd)"
         raise HomeError(msg) from None

@@ -89,7 +89,7 @@ def current_cwd() -> str:
         HomeError: it has been deleted.
 
     """
-    cwd = str(current_folder())
+    cwd = current_folder()
     try:
         cwd.encode()
     except UnicodeEncodeError:

@@ -214,7 +214,7 @@ class Store:
 
         """
         with undisturbed():
-            with self.exclusive(timeout_s):
+            with self._locked(timeout_s):
                 events = list(decide(self.table, self.now()))
                 refusal = self._record(events, vital=vital) if events else None
                 seq = self.table.seq
@@ -230,25 +230,29 @@ class Store:
     @contextmanager
     def exclusive(self, timeout_s: float | None = LOCK_TIMEOUT_S) -> Iterator[None]:
         """Keep every other thread and process from changing the store, and catch up first."""
-        with undisturbed():
-            if not self._writing.acquire(timeout=-1 if timeout_s is None else timeout_s):
-                msg = "the queue is locked by another thread of this process: try again"
-                raise StoreBusyError(msg)
+        with undisturbed(), self._locked(timeout_s):
+            yield
+
+    @contextmanager
+    def _locked(self, timeout_s: float | None) -> Iterator[None]:
+        if not self._writing.acquire(timeout=-1 if timeout_s is None else timeout_s):
+            msg = "the queue is locked by another thread of this process: try again"
+            raise StoreBusyError(msg)
+        try:
+            if self._broken:
+                raise OutcomeUnknownError(self._broken)
             try:
-                if self._broken:
-                    raise OutcomeUnknownError(self._broken)
-                try:
-                    about = self._lock.acquire(timeout_s)
-                except FileNotFoundError:
-                    raise self._deleted() from None
-                with self._reading:
-                    self._catch_up(about)
-                    yield
+                about = self._lock.acquire(timeout_s)
+            except FileNotFoundError:
+                raise self._deleted() from None
+            with self._reading:
+                self._catch_up(about)
+                yield
+        finally:
+            try:
+                self._lock.release()
             finally:
-                try:
-                    self._lock.release()
-                finally:
-                    self._writing.release()
+                self._writing.release()
 
     def now(self) -> datetime:
         """Return the moment, never before that of the latest event."""
@@ -269,7 +273,7 @@ class Store:
             for seq, line in enumerate([*notes, *events], table.seq + 1)
         ]
         current.trusted = False
-        make_room = partial(reserve.give_up, self.paths.reserve) if vital else _no_room
+        make_room = partial(reserve.give_up, self.paths.reserve) if vital else reserve.leave_alone
         stored, problem = current.append(lines, make_room)
         if notes and stored:
             table.pass_over()
@@ -288,7 +292,7 @@ class Store:
         It has the number of the line before it, so that readers pass it over.
         """
         line = frame(self.table.seq, self.current.durable, codec.encode_line(note))
-        _, problem = self.current.append([line], _no_room)
+        _, problem = self.current.append([line], reserve.leave_alone)
         if problem is not None:
             raise problem
         self._confirm(self.current.fd, self.header.generation)
@@ -383,10 +387,6 @@ class Store:
         if self._writing.acquire(blocking=False):
             self._lock.close()
             self._writing.release()
-
-
-def _no_room() -> bool:
-    return False
 
 
 def _renew_in_child() -> None:
