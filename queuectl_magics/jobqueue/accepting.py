@@ -31,6 +31,7 @@ _READERS: dict[str, Callable[[str], float]] = {
     **dict.fromkeys(("delay_s", "timeout_s", "grace_s", "backoff_cap_s"), parse_duration_s),
     "output_bytes_max": parse_size_bytes,
 }
+_PLAIN = JobSpec(command="").policy  # the defaults fit, and most jobs ask for nothing else
 
 
 def read_specs(wanted: Iterable[Wanted]) -> list[JobSpec]:
@@ -44,7 +45,7 @@ def read_specs(wanted: Iterable[Wanted]) -> list[JobSpec]:
         msg = "enqueue_all takes a list of jobs: for a single one there is enqueue"
         raise InvalidInputError(msg)
     specs: list[JobSpec] = []
-    policy = None
+    policy = _PLAIN
     wanted = list(wanted)
     for number, one in enumerate(wanted, 1):
         try:

@@ -147,18 +147,17 @@ class JobQueue(Looking):
 
         """
         specs = accepting.read_specs(wanted)
-        self.store.catch_up()  # the home is still there
-        config, cwd, folder = self.config, accepting.current_cwd(), self.store.paths.env
-        variables = environment.capture(environ, python=self._python)
-        captured = environment.keep(folder, variables)
-        kept = [environment.keep(folder, spec.env) for spec in specs]
-        values = [(captured, variables), *zip(kept, (spec.env for spec in specs), strict=True)]
+        config, cwd = self.config, accepting.current_cwd()
+        captured = environment.capture(environ, python=self._python)
+        variables = [captured, *(spec.env for spec in specs)]
+        kept = keeping.keep(self.store, variables)
 
         def decide(table: Table, now: datetime) -> Iterable[JobEvent]:
             keeping.refuse_taken(self.store, table, specs)
-            keeping.keep_again(self.store, values)
+            keeping.keep_again(self.store, zip(kept, variables, strict=True))
+            environ_ref, *env_refs = kept
             return accepting.accept(
-                table, specs, config, now=now, cwd=cwd, environ_ref=captured, env_refs=kept
+                table, specs, config, now=now, cwd=cwd, environ_ref=environ_ref, env_refs=env_refs
             )
 
         return [Job(self, event.id) for event in self._change(decide)]

@@ -129,6 +129,20 @@ def _sweep_environments(store: Store) -> None:
                 old[reference].unlink(missing_ok=True)
 
 
+def keep(store: Store, variables: Iterable[Mapping[str, str]]) -> list[str | None]:
+    """Write down each of *variables*; return their references.
+
+    Raises:
+        HomeGoneError: the home has been deleted.
+
+    """
+    try:
+        return [environment.keep(store.paths.env, some) for some in variables]
+    except FileNotFoundError:
+        store.catch_up()  # it says so
+        raise
+
+
 def keep_again(store: Store, kept: Iterable[tuple[str | None, Mapping[str, str]]]) -> None:
     """Write down variables that were swept since they were kept, in the transaction; lock held."""
     for reference, variables in kept:
