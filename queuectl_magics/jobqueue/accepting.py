@@ -125,15 +125,17 @@ def accept(
     *,
     now: datetime,
     cwd: str,
-    environ_ref: str | None,
-    env_refs: Sequence[str | None],
+    kept: Sequence[str | None],
 ) -> Iterator[Enqueued]:
     """Yield new jobs: with what was asked for, and the queue's settings otherwise.
+
+    *kept* names the environment of all of them, and then what each has of its own.
 
     Raises:
         InvalidInputError: an id is taken.
 
     """
+    environ_ref, *env_refs = kept
     policy = record = None
     for spec, id, env_ref in zip(specs, assign_ids(table, specs), env_refs, strict=True):
         if record is not None and spec.policy == policy:

@@ -28,6 +28,7 @@ from queuectl_magics.presence import WorkerInfo
 from queuectl_magics.settings import Config
 from queuectl_magics.store import archive
 from queuectl_magics.store.compaction import tidy_if_cheap
+from queuectl_magics.store.store import Decide
 from queuectl_magics.table import Table
 from queuectl_magics.views.words import NO_WORKER
 
@@ -128,7 +129,8 @@ class JobQueue(Looking):
             `queue.enqueue("python train.py", name="train", max_retries=5, delay="10m")`
 
         """
-        return self.enqueue_all([{"command": command, **options}])[0]
+        is_plain = type(command) is str and not options
+        return self.enqueue_all([command if is_plain else {"command": command, **options}])[0]
 
     def enqueue_all(
         self, wanted: Iterable[Wanted], *, environ: Mapping[str, str] | None = None
@@ -155,15 +157,12 @@ class JobQueue(Looking):
         def decide(table: Table, now: datetime) -> Iterable[JobEvent]:
             keeping.refuse_taken(self.store, table, specs)
             keeping.keep_again(self.store, zip(kept, variables, strict=True))
-            environ_ref, *env_refs = kept
-            return accepting.accept(
-                table, specs, config, now=now, cwd=cwd, environ_ref=environ_ref, env_refs=env_refs
-            )
+            return accepting.accept(table, specs, config, now=now, cwd=cwd, kept=kept)
 
-        return [Job(self, event.id) for event in self._change(decide)]
+        return [Job(self, event.id) for event in self._change(decide, config)]
 
-    def _change(self, decide: Callable[[Table, datetime], Iterable[JobEvent]]) -> list[JobEvent]:
-        self.store.durability = self.config.durability
+    def _change(self, decide: Decide, config: Config | None = None) -> list[JobEvent]:
+        self.store.durability = (config or self.config).durability
         events = self.store.transact(decide, wait=False)
         if events:
             # a worker may begin while we wait for the disk: after a power cut neither was there
