@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from queuectl_magics.job import JobRecord, State
-from queuectl_magics.views.live import assets, road, still, wire
+from queuectl_magics.views.live import assets, road, searching, still, wire
 from queuectl_magics.views.live import table as live_table
 from queuectl_magics.views.live.log import BEHIND_BYTES_MAX, LINE_BYTES_MAX, Following
 from queuectl_magics.views.live.pusher import Pusher
@@ -445,6 +445,73 @@ def test_log_is_sent_to_the_view_that_follows_it_until_it_leaves(sent):
 
     assert ("v", ["hi"]) == (piece["view"], piece["lines"])
     assert [] == sent.take("log")
+
+
+def found(sent: Sent) -> dict[str, str]:
+    """Return which jobs were found by what they have printed, and by which words."""
+    said = [row for _, body in sent.take("delta") for row in body["said"] if len(row) > 3]
+    return {row[0]: row[3] for row in said}
+
+
+def test_output_is_searched_where_the_last_line_is_another(sent):
+    """All the words, in any case, in the output or in what else is known of the job."""
+    jobs = [job(str(n), State.DEAD, attempts=3) for n in range(1, 5)]
+    source = FakeSource(*jobs, job("5"))
+    source.logs |= {"1": b"CUDA out of memory\nbye\n", "2": b"out of luck\n", "3": b"Memory\n"}
+    source.logs["4"] = b"memory\n" + b"x" * 2 * searching.SEARCHED_BYTES
+    table = greeted(source, sent)
+    table.answer({"op": "find", "rid": "1", "view": "v", "query": " memory MAKE"})
+    table.turn()
+
+    assert {"3": " memory make", "1": " memory make"} == found(sent)
+    table.answer({"op": "find", "rid": "2", "view": "v", "query": "memory #3"})
+    table.turn()
+    assert {"3": "memory #3"} == found(sent)
+
+
+def test_job_that_has_changed_is_searched_again(sent):
+    """And after a new snapshot all are, for the browser has forgotten; until nothing is asked."""
+    source = FakeSource(job("1"), job("2", State.PROCESSING))
+    table = greeted(source, sent)
+    table.answer({"op": "find", "rid": "1", "view": "v", "query": "oops"})
+    table.turn()
+    assert {} == found(sent)
+    source.logs["2"] = b"oops\nwell\n"
+    source.put(job("2", State.DEAD, attempts=3))
+    table.turn()
+    assert {"2": "oops"} == found(sent)
+    table.answer({"op": "hello", "rid": "2"})
+    table.turn()
+    table.turn()
+    assert {"2": "oops"} == found(sent)
+    table.answer({"op": "find", "rid": "3", "view": "v", "query": ""})
+    source.put(job("2", State.DEAD, attempts=2))
+    table.turn()
+    assert {} == found(sent)
+
+
+def test_two_views_search_for_their_own_words(sent):
+    """A job that fits both is told with the words of both."""
+    source = FakeSource(job("1", State.COMPLETED))
+    source.logs["1"] = b"this and that\nend\n"
+    table = greeted(source, sent)
+    for view, query in (("a", "this"), ("b", "that"), ("c", "nothing")):
+        table.answer({"op": "find", "rid": view, "view": view, "query": query})
+    table.turn()
+
+    assert {"1": "this\nthat"} == found(sent)
+
+
+def test_search_takes_turns(sent):
+    """A turn reads no more logs than it has time for, the newest job's first."""
+    source = FakeSource(*(job(str(n), State.COMPLETED) for n in range(1, 101)))
+    source.logs = dict.fromkeys(source.jobs, b"yes\n")
+    search = searching.Searching(source)
+    search.ask("v", "yes")
+    looks = [search.look(budget_s=1e-9) for _ in range(100)]
+
+    assert [] == looks[0]
+    assert "100" == search.look()[0][0].id
 
 
 def test_failed_turn_is_told_and_ends_the_watch(sent):

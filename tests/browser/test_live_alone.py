@@ -250,6 +250,18 @@ def test_search_finds_command_name_id_and_last_line(page):
         assert ids == page.ids(), text
 
 
+def test_search_asks_the_kernel_for_what_was_printed_before_the_last_line(page):
+    """A job of which the kernel says that its output holds the words is shown."""
+    page.snapshot(job("1", 2, line="bye"), job("2", 2, line="bye"))
+    page.page.locator(".qsearch input").fill("Out Of")
+    page.wait("window.table.order.length === 0")
+    assert "Out Of" == page.sent("find")[-1]["query"]
+    page.delta(said=[["2", "bye", None, "out of"]])
+    page.wait("window.table.order.length === 1")
+
+    assert ["2"] == page.ids()
+
+
 def test_chips_filter_and_shift_adds(page):
     """One state, then two; a second click takes a state away."""
     page.snapshot(job("1"), job("2", 1), job("3", 2))

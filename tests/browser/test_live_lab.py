@@ -143,9 +143,9 @@ def cancel(book) -> float:
 
 
 def test_log_is_followed_while_the_job_runs(notebook, tmp_path: Path):
-    """Double-click opens the drawer; what the job prints appears in it."""
+    """Double-click opens the drawer; what the job prints appears in it, and can be searched."""
     go = tmp_path / "go"
-    book = notebook(f"%enqueue {HALF.format(go=go)}", SHOW)
+    book = notebook(f"%enqueue echo $((6*7)) apples; {HALF.format(go=go)}", SHOW)
     book.run(1)
     book.run(2)
     book.row("1").dblclick()
@@ -153,6 +153,10 @@ def test_log_is_followed_while_the_job_runs(notebook, tmp_path: Path):
     go.touch()
     book.table.locator(".qtext").get_by_text("epoch 10/10").wait_for()
     book.shoot("log")
+    for words, number in (("43 apples", 0), ("42 apples", 1)):  # said by output alone
+        book.table.get_by_placeholder("Search").fill(words)
+        shown = "(n) => document.querySelector('.qlive').table.order.length === n"
+        book.page.wait_for_function(shown, arg=number)
 
 
 def test_keys_in_the_table_do_not_reach_the_notebook(notebook):

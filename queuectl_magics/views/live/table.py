@@ -21,6 +21,7 @@ from typing import Any
 from queuectl_magics.views.live import wire
 from queuectl_magics.views.live.log import Following
 from queuectl_magics.views.live.pusher import the_pusher
+from queuectl_magics.views.live.searching import Searching
 from queuectl_magics.views.live.source import Changes, Source, Standing
 from queuectl_magics.views.live.tails import Tails
 from queuectl_magics.views.words import one_line
@@ -51,6 +52,7 @@ class LiveTable:
         self._source = source
         self._on_turn = on_turn
         self._tails = Tails(source)
+        self._searching = Searching(source)
         self._context = contextvars.copy_context()
         self._lock = threading.Lock()
         self._answered: OrderedDict[str, Future[dict[str, Any]]] = OrderedDict()
@@ -114,6 +116,10 @@ class LiveTable:
             self._wanted.update(map(str, content["jobs"]))
         return {}
 
+    def _find(self, content: dict[str, Any]) -> dict[str, Any]:
+        self._searching.ask(str(content["view"]), str(content["query"]))
+        return {}
+
     def _cancel(self, content: dict[str, Any]) -> dict[str, Any]:
         return {"count": self._source.cancel(list(map(str, content["jobs"])))}
 
@@ -172,6 +178,7 @@ class LiveTable:
         self._number += 1
         self._known = {job.id for job in changes.jobs}
         self._tails.forget()
+        self._searching.begin()
         self._tails.note(changes.jobs)
         heard = dict(self._tails.look(SNAPSHOT_TAILS_S))
         heard |= self._tails.heard
@@ -187,7 +194,10 @@ class LiveTable:
         changed = [job for job in changes.jobs if job.id in self._known]
         self._known.update(job.id for job in new)
         self._known.difference_update(changes.gone)
-        body = wire.delta(new=new, changed=changed, spoken=self._tails.look(), gone=changes.gone)
+        self._searching.note(changes.jobs)
+        found = [(job.id, self._tails.read(job), words) for job, words in self._searching.look()]
+        spoken = self._tails.look()
+        body = wire.delta(new=new, changed=changed, spoken=spoken, found=found, gone=changes.gone)
         queue = self._queue()
         if not body and queue is None:
             return
@@ -223,6 +233,7 @@ REQUESTS: dict[str, Callable[[LiveTable, dict[str, Any]], dict[str, Any]]] = {
     "beat": LiveTable._beat,  # noqa: SLF001
     "leave": LiveTable._leave,  # noqa: SLF001
     "look": LiveTable._look,  # noqa: SLF001
+    "find": LiveTable._find,  # noqa: SLF001
     "follow": LiveTable._follow,  # noqa: SLF001
     "cancel": LiveTable._cancel,  # noqa: SLF001
     "retry": LiveTable._retry,  # noqa: SLF001

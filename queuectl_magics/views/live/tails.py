@@ -78,7 +78,7 @@ class Tails:
         while self._waiting and time.perf_counter() < until_s:
             job = self._waiting.popleft()
             if job.id not in self._running:
-                spoken.append((job.id, self._read(job)))
+                spoken.append((job.id, self.read(job)))
         return spoken
 
     def _in_turn(self) -> list[JobRecord]:
@@ -96,13 +96,14 @@ class Tails:
         if self._seen.get(job.id) == (job.attempt, size):
             return None
         self._seen[job.id] = job.attempt, size
-        found = self._read(job, size)
+        found = self.read(job, size)
         if self._said.get(job.id) == found:
             return None
         self._said[job.id] = found
         return found
 
-    def _read(self, job: JobRecord, size: int | None = None) -> Said:
+    def read(self, job: JobRecord, size: int | None = None) -> Said:
+        """Return what *job* has said last."""
         if size is None:
             size = self._source.output_size(job.id, job.attempt)
         if not size:

@@ -2,9 +2,10 @@
 
 A snapshot is a few chunks of columns, since columns of like values compress well; a delta has
 whole rows for new jobs, rows without the texts that never change for known ones, and rows of three
-for jobs that only printed something. The rules here: everything is JSON, compressed with zlib,
-which every browser can read; moments are milliseconds since 1970, and `None` where there is none;
-every text is cleaned and cut here, and is still shown as text only.
+for jobs that only printed something, of four where that was searched for. The rules here:
+everything is JSON, compressed with zlib, which every browser can read; moments are milliseconds
+since 1970, and `None` where there is none; every text is cleaned and cut here, and is still shown
+as text only.
 """
 
 from __future__ import annotations
@@ -113,13 +114,20 @@ def delta(
     new: Iterable[JobRecord],
     changed: Iterable[JobRecord],
     spoken: Iterable[tuple[str, Said]],
+    found: Iterable[tuple[str, Said, str]],
     gone: Sequence[str],
 ) -> dict[str, Any]:
-    """Return what changed, leaving out what is empty."""
+    """Return what changed, leaving out what is empty.
+
+    Of a job that was *found* the browser learns by which words, beside what it has said.
+    """
     parts = {
         "new": [fixed(job) + changing(job) + said(heard_of(job, {})) for job in new],
         "changed": [[job.id, *changing(job)] for job in changed],
-        "said": [[id, *said(what)] for id, what in spoken],
+        "said": [
+            *([id, *said(what)] for id, what in spoken),
+            *([id, *said(what), words] for id, what, words in found),
+        ],
         "gone": list(gone),
     }
     return {name: rows for name, rows in parts.items() if rows}

@@ -17,12 +17,13 @@ export const capital = (word) => word.charAt(0).toUpperCase() + word.slice(1);
 function makeSearch(table) {
   const oninput = () => {
     table.view.query = input.value;
+    table.tell("find", table.view);
     table.rearrange();
   };
   const input = el("input", {
     type: "search",
     placeholder: "Search ( / )",
-    title: "Words of the command, name, last line, or #id",
+    title: "Words of command, name or output, or #id",
     oninput,
   });
   input.clear = () => {

@@ -8,9 +8,10 @@ import { CANCELLED, COMPLETED, DEAD, GONE, ORDER } from "./rows.js";
 const NEWEST_FIRST = [DEAD, CANCELLED, COMPLETED];
 
 function matches(rows, n, words) {
-  const inLine = (word) => rows.line[n]?.toLowerCase().includes(word);
+  const texts = ["id", "name", "command", "line", "found"];
+  const text = words[0] && texts.map((name) => rows[name][n]).join("\n").toLowerCase();
   return words.every((word) =>
-    word[0] === "#" ? rows.id[n] === word.slice(1) : rows.textOf(n).includes(word) || inLine(word));
+    word[0] === "#" ? rows.id[n] === word.slice(1) : text.includes(word));
 }
 
 // Return the numbers of the rows to show.

@@ -42,7 +42,7 @@ export function makeRows() {
 
   rows.clear = (expected) => {
     for (const name of COLUMNS) rows[name] = [];
-    Object.assign(rows, { loaded: 0, live: 0, expected, ends: [], text: [], at: new Map() });
+    Object.assign(rows, { loaded: 0, live: 0, expected, ends: [], found: [], at: new Map() });
     rows.counts = [0, 0, 0, 0, 0, 0, 0];
     typical.clear();
   };
@@ -71,9 +71,11 @@ export function makeRows() {
     return before !== state;
   }
 
-  rows.say = (n, line, progress) => {
+  // What a job prints; *found* are words of a search that its output holds.
+  rows.say = (n, line, progress, found) => {
     rows.line[n] = line;
     rows.progress[n] = progress;
+    if (found) rows.found[n] = found;
   };
 
   rows.drop = (id) => {
@@ -101,10 +103,6 @@ export function makeRows() {
     if (!known) return 0;
     return (known.median ||= [...known].sort((a, b) => a - b)[known.length >> 1]);
   };
-
-  // What is searched: made when it is first asked for.
-  rows.textOf = (n) =>
-    (rows.text[n] ??= `${rows.id[n]}\n${rows.name[n]}\n${rows.command[n]}`.toLowerCase());
 
   rows.over = () => rows.counts[COMPLETED] + rows.counts[DEAD] + rows.counts[CANCELLED];
   rows.clear(1);

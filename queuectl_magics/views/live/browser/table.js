@@ -74,7 +74,10 @@ function makeEar(table, view, answered) {
       table.asked.delete(n);
       moved += rows.put(n, values);
     }
-    for (const [id, ...words] of said) if (rows.at.has(id)) rows.say(rows.at.get(id), ...words);
+    for (const [id, ...words] of said) {
+      if (rows.at.has(id)) rows.say(rows.at.get(id), ...words);
+      if (words[2]) table.rearrange();
+    }
     gone.forEach(rows.drop);
     if (moved || table.view.query) table.noteMoved(moved);
     table.paintSoon();
