@@ -188,6 +188,7 @@ def test_every_text_can_be_read(notebook):
     try:
         for theme in ("Dark", "Light"):
             book.command("apputils:change-theme", {"theme": f"JupyterLab {theme}"})
+            book.page.locator("#jupyterlab-splash").wait_for(state="detached")
             for width, name in ((460, "narrow"), (1280, "all-states")):
                 book.page.set_viewport_size({"width": width, "height": 900})
                 narrow = book.page.locator(".qlive.narrow")
