@@ -50,6 +50,9 @@ def ensure(home: Path) -> None:
     finally:
         lock.close()
     environ = {k: v for k, v in os.environ.items() if k != recorder.MARKER_VARIABLE}
+    # it must find what we have found: a notebook may have put us on its path, or lie beside us
+    folders = [*filter(None, sys.path), str(Path(__file__).parents[1])]
+    environ["PYTHONPATH"] = os.pathsep.join(folders)
     argv = [sys.executable, "-m", "queuectl_magics.guard", str(home)]
     with open(
         os.open(home / "guard.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import site
 import subprocess
 import sys
 from pathlib import Path
@@ -121,6 +122,28 @@ def test_output_cap_holds_without_a_worker(queue, orphan, until):
     job = orphan("sleep 1; yes | head -c 30000000; sleep 2", output_bytes_max=64 * 1024)
     until(lambda: job.log_path().stat().st_size >= 30_000_000)
     until(lambda: os.stat(job.log_path()).st_blocks * 512 < 256 * 1024)
+
+
+FROM_A_PATH_BY_HAND = """
+import sys
+sys.path += sys.argv[2:]
+from queuectl_magics import JobQueue
+with JobQueue(sys.argv[1]) as queue:
+    queue.worker()
+    queue.enqueue("sleep 60", timeout_s=60)
+    sys.stdin.read()
+"""
+
+
+def test_guard_finds_what_a_notebook_has_put_on_its_path(queue, home, until):
+    """Whoever imports us from a folder of his own has a guard as well."""
+    bare = Path(sys.base_prefix) / "bin" / "python3"
+    folders = [str(Path(guard.__file__).parents[1]), *site.getsitepackages()]
+    argv = [bare, "-c", FROM_A_PATH_BY_HAND, home, *folders]
+    environ = {name: os.environ[name] for name in os.environ if name != "PYTHONPATH"}
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, env=environ) as process:
+        until(lambda: guards_of(home) and has_guard(home))
+        process.stdin.close()
 
 
 def test_guard_is_called_once(home, queue, until):
