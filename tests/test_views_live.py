@@ -502,6 +502,18 @@ def test_two_views_search_for_their_own_words(sent):
     assert {"1": "this\nthat"} == found(sent)
 
 
+def test_searches_of_views_that_are_gone_end(sent):
+    """A page that is loaded again is another view, and what the old one asked is forgotten."""
+    source = FakeSource(job("1", State.COMPLETED))
+    source.logs["1"] = b"word0 word1 word2 word3 word4 word5\n"
+    table = greeted(source, sent)
+    for n in range(6):
+        table.answer({"op": "find", "rid": str(n), "view": str(n), "query": f"word{n}"})
+    table.turn()
+
+    assert {"1": "word2\nword3\nword4\nword5"} == found(sent)
+
+
 def test_search_takes_turns(sent):
     """A turn reads no more logs than it has time for, the newest job's first."""
     source = FakeSource(*(job(str(n), State.COMPLETED) for n in range(1, 101)))

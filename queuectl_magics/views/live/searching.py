@@ -19,6 +19,7 @@ from queuectl_magics.views.live.source import Source
 
 SEARCHED_BYTES = 64 * 1024
 TURN_S = 0.03
+VIEWS_MAX = 4
 
 
 class Searching:
@@ -37,6 +38,8 @@ class Searching:
             self._queries.pop(view, None)
             if query.strip():
                 self._queries[view] = query.lower()
+            while len(self._queries) > VIEWS_MAX:  # of a page that was left nobody tells us
+                del self._queries[next(iter(self._queries))]
             self._begins = True
 
     def begin(self) -> None:
