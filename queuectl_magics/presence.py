@@ -159,6 +159,8 @@ def ring(folder: Path, message: bytes = LOOK, *, only: str | None = None) -> int
             heard += 1
         except BlockingIOError:
             heard += 1  # it has not even heard the last rings: it will look
+        except BrokenPipeError:
+            pass  # it has died since
         finally:
             os.close(fd)
     return heard

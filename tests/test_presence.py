@@ -471,3 +471,13 @@ def test_ring_in_the_middle_of_a_ring_does_not_hang(here, monkeypatch):
     here.ring()
 
     assert LOOK * 2 == here.listen()
+
+
+def test_worker_that_dies_while_its_bell_is_rung_has_not_heard_it(tmp_path, monkeypatch):
+    """Killed between the look at its bell and the ring: nothing is raised to who enqueues."""
+    bell = tmp_path / "worker.bell"
+    os.mkfifo(bell)
+    reader = os.open(bell, os.O_RDONLY | os.O_NONBLOCK)
+    monkeypatch.setattr(presence, "_is_ringing", lambda _: os.close(reader))
+
+    assert 0 == presence.ring(tmp_path)
