@@ -514,6 +514,17 @@ def test_searches_of_views_that_are_gone_end(sent):
     assert {"1": "word2\nword3\nword4\nword5"} == found(sent)
 
 
+def test_job_that_the_browser_finds_itself_is_neither_read_nor_told(sent, monkeypatch):
+    """A word of every command would have every log read, and every job sent."""
+    source = FakeSource(*(job(str(n), State.COMPLETED) for n in range(1, 4)))
+    source.logs = dict.fromkeys(source.jobs, b"make\n")
+    search = searching.Searching(source)
+    monkeypatch.setattr(source, "output", None)
+    search.ask("v", "make")
+
+    assert [] == search.look()
+
+
 def test_search_takes_turns(sent):
     """A turn reads no more logs than it has time for, the newest job's first."""
     source = FakeSource(*(job(str(n), State.COMPLETED) for n in range(1, 101)))

@@ -63,15 +63,20 @@ class Searching:
         until_s = time.perf_counter() + budget_s
         while self._waiting and time.perf_counter() < until_s:
             job = self._waiting.popleft()
-            text = self._text(job) if job.attempt else ""
-            fitting = [query for query, words in queries if all(word in text for word in words)]
+            told = f"#{job.id}\n{job.name or ''}\n{job.command}\n".lower()
+            missing = [(query, words) for query, words in queries if not _holds(told, words)]
+            text = told + self._output(job) if missing and job.attempt else told
+            fitting = [query for query, words in missing if _holds(text, words)]
             if fitting:
                 found.append((job, "\n".join(fitting)))
         return found
 
-    def _text(self, job: JobRecord) -> str:
+    def _output(self, job: JobRecord) -> str:
         size = self._source.output_size(job.id, job.attempt)
         start = max(0, size - SEARCHED_BYTES)
         data, _ = self._source.output(job.id, job.attempt, start, SEARCHED_BYTES)
-        told = f"#{job.id}\n{job.id}\n{job.name or ''}\n{job.command}\n"
-        return told.lower() + data.decode("utf-8", "replace").lower()
+        return data.decode("utf-8", "replace").lower()
+
+
+def _holds(text: str, words: Iterable[str]) -> bool:
+    return all(word in text for word in words)
