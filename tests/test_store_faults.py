@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import gc
 import os
 import shutil
-from collections.abc import Callable
-from contextlib import suppress
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -36,7 +38,8 @@ class Killed(BaseException):
 class Faults:
     """Counts the system calls, and lets number *at* of them fail; after a kill, all others too.
 
-    With *done* the call does its work first, and only its caller does not get to know.
+    With *done* the call does its work first, and only its caller does not get to know. Only calls
+    of the thread that made it count: what other tests have left running has a day of its own.
     """
 
     def __init__(
@@ -46,6 +49,7 @@ class Faults:
         self.at = at
         self.failure = failure
         self.done = done
+        self.thread = threading.get_ident()
         for module, names in CALLS.items():
             for name in names.split():
                 patch.setattr(module, name, self.failing(getattr(module, name)))
@@ -54,6 +58,8 @@ class Faults:
         """Return *call*, which fails when its turn comes."""
 
         def perhaps(*args, **keys):
+            if threading.get_ident() != self.thread:
+                return call(*args, **keys)
             if args[-1] == fcntl.LOCK_UN and not isinstance(self.failure, Killed):
                 return call(*args, **keys)  # letting go cannot fail
             self.count += 1
@@ -66,6 +72,16 @@ class Faults:
             return call(*args, **keys)
 
         return perhaps
+
+
+@contextmanager
+def no_garbage_collected() -> Iterator[None]:
+    """Collect nothing that other tests have left: its last call would be one of ours."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def prepared(home: Path) -> None:
@@ -110,7 +126,7 @@ def one_fault(home: Path, at: int, failure: BaseException, *, done: bool) -> boo
     prepared(home)
     descriptors = len(os.listdir("/proc/self/fd"))
     acknowledged, opened = {"1": "pending"}, []
-    with pytest.MonkeyPatch.context() as patch:
+    with no_garbage_collected(), pytest.MonkeyPatch.context() as patch:
         faults = Faults(patch, at, failure, done=done)
         with suppress(QueuectlError, OSError, KeyboardInterrupt, Killed):
             day(home, acknowledged, opened)
