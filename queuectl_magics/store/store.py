@@ -38,7 +38,7 @@ from queuectl_magics.lock import Lock
 from queuectl_magics.store import opening, reserve
 from queuectl_magics.store.generation import DISK_FULL, REPAIR, Generation
 from queuectl_magics.store.home import prepare_home
-from queuectl_magics.store.interrupts import undisturbed
+from queuectl_magics.store.interrupts import Undisturbed
 from queuectl_magics.table import Table
 
 LOCK_TIMEOUT_S = 5.0
@@ -213,7 +213,7 @@ class Store:
             OutcomeUnknownError: the disk did not confirm.
 
         """
-        with undisturbed():
+        with Undisturbed():
             with self._locked(timeout_s):
                 events = list(decide(self.table, self.now()))
                 refusal = self._record(events, vital=vital) if events else None
@@ -230,7 +230,7 @@ class Store:
     @contextmanager
     def exclusive(self, timeout_s: float | None = LOCK_TIMEOUT_S) -> Iterator[None]:
         """Keep every other thread and process from changing the store, and catch up first."""
-        with undisturbed(), self._locked(timeout_s):
+        with Undisturbed(), self._locked(timeout_s):
             yield
 
     @contextmanager
