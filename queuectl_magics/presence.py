@@ -139,8 +139,10 @@ def _remove(path: Path) -> None:
     path.unlink(missing_ok=True)
 
 
-def ring(folder: Path, message: bytes = LOOK, *, only: str | None = None) -> int:
-    """Ring the bell of every worker, or of one; return how many heard it."""
+def ring(
+    folder: Path, message: bytes = LOOK, *, only: str | None = None, besides: str | None = None
+) -> int:
+    """Ring the bell of every worker, or of one, *besides* that one; return how many heard it."""
     heard = 0
     try:
         bells = [entry.path for entry in os.scandir(folder) if entry.name.endswith(".bell")]
@@ -148,6 +150,8 @@ def ring(folder: Path, message: bytes = LOOK, *, only: str | None = None) -> int
         return 0
     for bell in bells:
         if only is not None and not bell.endswith(f"/{only}.bell"):
+            continue
+        if besides is not None and bell.endswith(f"/{besides}.bell"):
             continue
         try:
             fd = os.open(bell, os.O_WRONLY | os.O_NONBLOCK)

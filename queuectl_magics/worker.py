@@ -116,6 +116,11 @@ class Worker:
         self.stopping = how
         self._presence.ring()
 
+    def ring(self) -> str:
+        """Wake it, if it sleeps, since something may be due, and return its name."""
+        self._presence.ring()
+        return self.name
+
     def slots_changed(self) -> None:
         """Say in the list of workers how many jobs run side by side from now on."""
         self._presence.tell_count(self._room()[0])

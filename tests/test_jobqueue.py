@@ -16,7 +16,7 @@ import pytest
 from msgspec.structs import replace
 
 import queuectl_magics
-from queuectl_magics import Job, JobQueue, State
+from queuectl_magics import Job, JobQueue, State, clock, presence
 from queuectl_magics.errors import (
     HomeError,
     InvalidInputError,
@@ -26,6 +26,7 @@ from queuectl_magics.errors import (
 )
 from queuectl_magics.job import JobSpec, OnLost
 from queuectl_magics.jobqueue import Details, JobList, Log, WorkerList, waiting
+from queuectl_magics.presence import Presence
 from queuectl_magics.settings import Config
 
 SOON_S = 30
@@ -559,6 +560,21 @@ def test_worker_of_this_process_is_one_and_its_count_can_be_changed(queue, until
     assert 4 == queue.status().counts[State.PENDING]
     with pytest.raises(RefusedError, match="no worker is running: there is nothing to stop"):
         queue.stop_workers()
+
+
+def test_workers_of_other_processes_hear_of_a_job_though_we_have_our_own(queue, monkeypatch):
+    """Ours may be full: each change wakes it and everybody else, and each of them once."""
+    rung = []
+    mine = queue.worker()
+    other = Presence(queue.store.paths.workers, kind="terminal", count=1, now=clock.utc_now())
+    other.announce()
+    monkeypatch.setattr(mine, "ring", lambda: rung.append("mine") or mine.name)
+    monkeypatch.setattr(presence, "_is_ringing", lambda fd: rung.append("other"))
+    queue.enqueue("true", delay="1h")
+
+    assert ["mine", "other"] == rung
+    assert presence.LOOK == other.listen()
+    other.leave()
 
 
 @pytest.mark.parametrize("count", [0, -1, 1001])

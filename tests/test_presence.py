@@ -412,6 +412,15 @@ def test_stop_gets_through_however_often_was_rung(folder, here, message):
     assert message in here.listen()
 
 
+def test_who_has_been_woken_already_is_not_rung_again(folder, here, other):
+    """Who enqueues rings the worker of its own process first, and then all others."""
+    process = other()
+
+    assert 1 == presence.ring(folder, besides=here.info.name)
+    assert b"" == here.listen()
+    assert f"{LOOK.decode()}\n" == process.stdout.readline()
+
+
 def test_unheard_rings_do_not_pile_up(folder, here):
     """A bell that rings already need not be rung again."""
     for _ in range(10):

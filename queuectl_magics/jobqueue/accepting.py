@@ -41,7 +41,7 @@ def read_specs(wanted: Iterable[Wanted]) -> list[JobSpec]:
         InvalidInputError: the first thing that does not fit, and in which of several jobs.
 
     """
-    if isinstance(wanted, str | Mapping | JobSpec):
+    if type(wanted) is not list and isinstance(wanted, str | Mapping | JobSpec):
         msg = "enqueue_all takes a list of jobs: for a single one there is enqueue"
         raise InvalidInputError(msg)
     specs: list[JobSpec] = []
@@ -50,7 +50,7 @@ def read_specs(wanted: Iterable[Wanted]) -> list[JobSpec]:
     for number, one in enumerate(wanted, 1):
         try:
             spec = _as_spec(one)
-            if spec.policy == policy:
+            if type(one) is str or spec.policy == policy:
                 validation.check_own(spec)
             else:
                 validation.check(spec)

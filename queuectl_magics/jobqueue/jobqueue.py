@@ -166,7 +166,8 @@ class JobQueue(Looking):
         events = self.store.transact(decide, wait=False)
         if events:
             # a worker may begin while we wait for the disk: after a power cut neither was there
-            presence.ring(self.store.paths.workers)
+            mine = self._worker.ring() if self._worker else None  # ours first: it is the nearest
+            presence.ring(self.store.paths.workers, besides=mine)
             self.store.sync(self.store.seq)
         return events
 
