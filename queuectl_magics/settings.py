@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from queuectl_magics.errors import HomeError, InvalidInputError, did_you_mean
+from queuectl_magics.job import BACKOFF_BASE, BACKOFF_CAP_S
 
 RETRIES_MAX = 1_000_000
 SECONDS_MAX = 10 * 365 * 86_400.0
@@ -37,8 +38,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     max_retries: int = 3
-    backoff_base: float = 2.0
-    backoff_cap: float = 3600.0
+    backoff_base: float = BACKOFF_BASE
+    backoff_cap: float = BACKOFF_CAP_S
     count: int = 1
     durability: str = "commit"
     paused: bool = False
