@@ -14,6 +14,8 @@ import msgspec
 
 from queuectl_magics.job import JobRecord
 
+SIGTERM = 15  # by POSIX; only to know that, the module signal is not worth loading
+
 
 class Event(
     msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False, tag_field="op"
@@ -84,7 +86,7 @@ class StopRequested(Event, frozen=True, kw_only=True, omit_defaults=True, tag="s
 
     attempt: int
     why: str
-    signal: int = 15
+    signal: int = SIGTERM
 
 
 class Retried(Event, frozen=True, kw_only=True, omit_defaults=True, tag="retried"):

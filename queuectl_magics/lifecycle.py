@@ -22,6 +22,7 @@ from msgspec.structs import replace
 
 from queuectl_magics.errors import RefusedError
 from queuectl_magics.events import (
+    SIGTERM,
     Cancelled,
     Died,
     Ended,
@@ -328,7 +329,7 @@ def hand_back(
     return Interrupted(at=now, id=job.id, attempt=attempt, counted=False, reason=reason)
 
 
-def cancel(job: JobRecord, *, now: datetime, signal: int = 15) -> Cancelled | StopRequested:
+def cancel(job: JobRecord, *, now: datetime, signal: int = SIGTERM) -> Cancelled | StopRequested:
     """Call a job off: at once if it waits; if it runs, ask first that its processes be ended.
 
     *signal* is what its processes get first; those that are left after the grace are killed.

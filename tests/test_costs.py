@@ -49,6 +49,17 @@ try:
 except SystemExit:
     print(*sorted(sys.modules))
 """
+COLLECTED = """
+import gc, sys
+looks = []
+from queuectl_magics.__main__ import main
+gc.callbacks.append(lambda phase, _: looks.append(gc.get_freeze_count()))
+sys.argv[1:] = ["--home", sys.argv[1], "status"]
+try:
+    main()
+except SystemExit:
+    print(looks.count(0), gc.get_freeze_count(), int(gc.isenabled()))
+"""
 
 
 class Calls(Counter[str]):
@@ -277,19 +288,19 @@ def test_a_job_that_runs_costs_two_files_and_few_syncs(queue, counting, monkeypa
         assert threads["queuectl-job-"] == 0
 
 
-def modules(program: str, *arguments: str) -> set[str]:
-    """Return the names that *program* prints last, from a process without a coverage hook."""
+def last_words(program: str, *arguments: str) -> list[str]:
+    """Return the words that *program* prints last, from a process without a coverage hook."""
     env = {name: value for name, value in os.environ.items() if not name.startswith("COV")}
     argv = [sys.executable, "-c", program, *arguments]
     done = subprocess.run(argv, env=env, capture_output=True, text=True, check=True, timeout=60)
-    return set(done.stdout.splitlines()[-1].split())
+    return done.stdout.splitlines()[-1].split()
 
 
 def test_load_ext_imports_nothing_heavy(tmp_path, monkeypatch) -> None:
     """`%load_ext` comes before anything is wanted: it names the magics and loads nothing else."""
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path))
     monkeypatch.setenv("QUEUECTL_HOME", str(tmp_path / "q"))
-    found = modules(LOAD)
+    found = set(last_words(LOAD))
     assert not (HEAVY | {"click", "msgspec", "queuectl_magics.store"}) & found
     assert len(found) <= 12
     assert not (tmp_path / "q").exists()
@@ -297,7 +308,16 @@ def test_load_ext_imports_nothing_heavy(tmp_path, monkeypatch) -> None:
 
 def test_queuectl_status_imports_nothing_heavy(home) -> None:
     """A terminal answers at once: no notebook, no event loop, no network, no database."""
-    found = modules(STATUS, str(home))
+    found = set(last_words(STATUS, str(home)))
     assert not (HEAVY | {"IPython", "traitlets", "asyncio", "ssl", "http", "sqlite3"}) & found
     assert not {"subprocess", "hashlib", "ctypes", "difflib", "html", "json", "shutil"} & found
+    assert not {"signal", "importlib.metadata"} & found
     assert len(found) <= 180
+
+
+def test_queuectl_collects_no_garbage_while_it_loads(home) -> None:
+    """What is loaded stays; a command that goes on, as a worker does, collects as any other."""
+    looks, frozen, is_on = map(int, last_words(COLLECTED, str(home)))
+    assert looks == 0
+    assert frozen > 10_000
+    assert is_on

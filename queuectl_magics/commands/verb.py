@@ -8,7 +8,6 @@ offer while a verb works (saying a line, showing progress) is in its `Session`.
 
 from __future__ import annotations
 
-import signal
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -225,6 +224,8 @@ class SignalName(click.ParamType):  # type: ignore[type-arg,unused-ignore] # gen
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """Return the number that *value* means."""
+        import signal
+
         word = str(value).upper()
         known = {found.name.removeprefix("SIG"): int(found) for found in signal.Signals}
         number = known.get(word.removeprefix("SIG"), int(word) if word.isdecimal() else 0)

@@ -11,12 +11,11 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
-from signal import SIGTERM
 from typing import TYPE_CHECKING, Any, Self
 
 from queuectl_magics import environment, lifecycle, presence, settings, validation, variables
 from queuectl_magics.errors import RefusedError
-from queuectl_magics.events import JobEvent
+from queuectl_magics.events import SIGTERM, JobEvent
 from queuectl_magics.job import JobRecord, State
 from queuectl_magics.jobqueue import accepting, keeping, waiting
 from queuectl_magics.jobqueue.accepting import Wanted

@@ -10,7 +10,6 @@ from __future__ import annotations
 # a fifth of all it takes to enqueue after a pause.
 import _signal  # type: ignore[import-not-found]
 import threading
-from signal import SIGINT
 from types import FrameType
 
 
@@ -25,10 +24,10 @@ class Undisturbed:
     def __enter__(self) -> None:
         self._before = None
         if threading.current_thread() is threading.main_thread():
-            before = _signal.getsignal(SIGINT)
+            before = _signal.getsignal(_signal.SIGINT)
             if callable(before) and getattr(before, "__func__", None) is not Undisturbed._keep:
                 self._pressed: tuple[int, FrameType | None] | None = None
-                _signal.signal(SIGINT, self._keep)
+                _signal.signal(_signal.SIGINT, self._keep)
                 self._before = before
 
     def _keep(self, number: int, frame: FrameType | None) -> None:
@@ -37,6 +36,6 @@ class Undisturbed:
     def __exit__(self, *_: object) -> None:
         before = self._before
         if before is not None:
-            _signal.signal(SIGINT, before)
+            _signal.signal(_signal.SIGINT, before)
             if self._pressed is not None:
                 before(*self._pressed)
