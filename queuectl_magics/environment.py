@@ -31,7 +31,8 @@ REMEMBERED = 64
 _BYTES: Mapping[bytes, bytes] = getattr(os.environb, "_data", os.environb)
 
 _own: dict[str | None, tuple[dict[bytes, bytes], Mapping[str, str]]] = {}
-_kept: dict[Path, tuple[Mapping[str, str], str, tuple[int, ...]]] = {}
+_kept: dict[Path, tuple[Mapping[str, str] | None, str, tuple[int, ...]]] = {}
+_NOTHING = (None, "", ())
 
 
 def capture(
@@ -71,14 +72,29 @@ def _chosen(given: Mapping[str, str], python: str | None) -> dict[str, str]:
 
 
 def keep(folder: Path, variables: Mapping[str, str]) -> str | None:
-    """Write *variables* into *folder*, unless they are there already; return their reference."""
+    """Write *variables* into *folder*, unless they are there already; return their reference.
+
+    Where we have kept them before they are taken to be there still: look again, by `keep_again`,
+    when nobody can remove them any more.
+    """
     if not variables:
         return None
-    known, reference, version = _kept.get(folder, (None, "", ()))
-    if known is not variables or version != _version(folder, reference):
-        reference = _write_if_missing(folder, variables)
-        if isinstance(variables, MappingProxyType):  # others may change, and be the same object
-            _kept[folder] = variables, reference, _version(folder, reference)
+    known, reference, _ = _kept.get(folder, _NOTHING)
+    return reference if known is variables else _keep(folder, variables)
+
+
+def keep_again(folder: Path, reference: str, variables: Mapping[str, str]) -> None:
+    """Write *variables* anew if they were removed, or those that we kept altered, since then."""
+    _, known, version = _kept.get(folder, _NOTHING)
+    now = _version(folder, reference)
+    if now != version if known == reference else not now:
+        _keep(folder, variables)
+
+
+def _keep(folder: Path, variables: Mapping[str, str]) -> str:
+    reference = _write_if_missing(folder, variables)
+    if isinstance(variables, MappingProxyType):  # others may change, and be the same object
+        _kept[folder] = variables, reference, _version(folder, reference)
     return reference
 
 
@@ -107,11 +123,6 @@ def _write_if_missing(folder: Path, variables: Mapping[str, str]) -> str:
     else:
         _confirm(path)
     return reference
-
-
-def is_kept(folder: Path, reference: str) -> bool:
-    """Say whether there are variables under *reference*."""
-    return os.path.exists(f"{folder}/{reference}.env")
 
 
 def older_than(folder: Path, age_s: float) -> dict[str, Path]:

@@ -184,7 +184,21 @@ def test_own_environment_is_kept_again_when_its_file_changed(folder, how):
         path.write_bytes(text[:-2] + b"?\0")
 
     assert reference == environment.keep(folder, environment.capture())
+    environment.keep_again(folder, reference, environment.capture())
     assert text == path.read_bytes()
+
+
+def test_other_variables_are_kept_again_when_their_file_is_gone(folder):
+    """Those of one job are not remembered; what lies there is theirs by its name."""
+    reference = environment.keep(folder, {"TOKEN": SECRET})
+    path = folder / f"{reference}.env"
+    before = path.stat()
+    environment.keep_again(folder, reference, {"TOKEN": SECRET})
+    assert before == path.stat()
+    path.unlink()
+    environment.keep_again(folder, reference, {"TOKEN": SECRET})
+
+    assert {"TOKEN": SECRET} == environment.recall(folder, reference)
 
 
 def test_each_folder_and_each_mapping_is_looked_at(folder, tmp_path):
@@ -192,7 +206,7 @@ def test_each_folder_and_each_mapping_is_looked_at(folder, tmp_path):
     captured, given = environment.capture(), {"A": "1"}
     (tmp_path / "other").mkdir()
     for place in (folder, tmp_path / "other"):
-        assert environment.is_kept(place, environment.keep(place, captured))
+        assert (place / f"{environment.keep(place, captured)}.env").exists()
     first = environment.keep(folder, given)
     given["A"] = "2"
 

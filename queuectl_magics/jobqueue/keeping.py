@@ -146,5 +146,5 @@ def keep(store: Store, variables: Iterable[Mapping[str, str]]) -> list[str | Non
 def keep_again(store: Store, kept: Iterable[tuple[str | None, Mapping[str, str]]]) -> None:
     """Write down variables that were swept since they were kept, in the transaction; lock held."""
     for reference, variables in kept:
-        if reference is not None and not environment.is_kept(store.paths.env, reference):
-            environment.keep(store.paths.env, variables)
+        if reference is not None:
+            environment.keep_again(store.paths.env, reference, variables)

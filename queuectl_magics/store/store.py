@@ -317,18 +317,18 @@ class Store:
         """
         if self.durability != "commit":
             return
-        while True:
-            with self._turn:
-                while self._syncing and self.current.durable < seq:
-                    self._turn.wait()
-                if self.current.durable >= seq:
-                    return
-                if self._broken:
-                    raise OutcomeUnknownError(self._broken)
-                self._syncing = True
-            self._lead_sync()
+        with self._turn:
+            while self._syncing and self.current.durable < seq:
+                self._turn.wait()
+            if self.current.durable >= seq:
+                return
+            if self._broken:
+                raise OutcomeUnknownError(self._broken)
+            self._syncing = True
+        self._lead_sync()
 
     def _lead_sync(self) -> None:
+        durable = 0
         try:
             with self._reading:
                 generation, upto = self.header.generation, self.table.seq
@@ -337,12 +337,13 @@ class Store:
                 self._confirm(fd, generation)
             finally:
                 os.close(fd)
-            self.mark_durable(upto)
+            durable = upto
         except OSError as error:
             msg = f"the change is written, but the disk could not be asked: {error.strerror}"
             raise OutcomeUnknownError(msg) from None
         finally:
             with self._turn:
+                self.mark_durable(durable)
                 self._syncing = False
                 self._turn.notify_all()
 
