@@ -7,6 +7,7 @@ import threading
 import time
 import zlib
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -490,6 +491,28 @@ def test_job_that_has_changed_is_searched_again(sent):
     assert {} == found(sent)
 
 
+def test_running_job_is_searched_again_when_it_has_printed_more(sent, monkeypatch):
+    """Its words may be long past when it ends; not at every line, and it is told only once."""
+    now_s = 0.0
+    monkeypatch.setattr(searching, "time", SimpleNamespace(perf_counter=lambda: now_s))
+    source = FakeSource(job("1", State.PROCESSING), job("2", State.PROCESSING))
+    table = greeted(source, sent)
+    table.answer({"op": "find", "rid": "1", "view": "v", "query": "oops"})
+    table.turn()
+    source.logs["1"] = b"oops\nwell\n"
+    table.turn()
+    now_s = searching.AGAIN_S
+    table.turn()
+    assert {"1": "oops"} == found(sent)
+    source.logs |= {"1": b"oops\nwell\nwell\nyes\n", "2": b"no\noops\nno\n"}
+    table.turn()
+    assert {} == found(sent)
+    now_s += searching.AGAIN_S
+    table.turn()
+
+    assert {"2": "oops"} == found(sent)
+
+
 def test_two_views_search_for_their_own_words(sent):
     """A job that fits both is told with the words of both."""
     source = FakeSource(job("1", State.COMPLETED))
@@ -499,7 +522,7 @@ def test_two_views_search_for_their_own_words(sent):
         table.answer({"op": "find", "rid": view, "view": view, "query": query})
     table.turn()
 
-    assert {"1": "this\nthat"} == found(sent)
+    assert {"1": "that\nthis"} == found(sent)
 
 
 def test_searches_of_views_that_are_gone_end(sent):

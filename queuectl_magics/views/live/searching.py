@@ -3,8 +3,8 @@
 The browser has ids, names, commands and last lines, and finds those itself. All that the jobs have
 printed stays with the kernel: while a search stands in some view, logs are read in the background,
 the newest job first, and the browser is told of each that holds the words. The rules here: a turn
-takes no longer than it is allowed to; of a log only the end is read; and a job that has changed is
-read again, for it may have printed the words meanwhile.
+takes no longer than it is allowed to; of a log only the end is read; and a job is read again when
+it has changed or, once a second, has printed more, for the words may be there now.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from queuectl_magics.views.live.source import Source
 
 SEARCHED_BYTES = 64 * 1024
 TURN_S = 0.03
+AGAIN_S = 1.0
 VIEWS_MAX = 4
 
 
@@ -29,6 +30,9 @@ class Searching:
         self._source = source
         self._queries: dict[str, str] = {}
         self._waiting: deque[JobRecord] = deque()
+        self._talking: dict[str, JobRecord] = {}
+        self._heard_at_s = 0.0
+        self._told: dict[str, frozenset[str]] = {}
         self._begins = False
         self._lock = threading.Lock()
 
@@ -51,25 +55,40 @@ class Searching:
         if self._queries:
             self._waiting.extend(jobs)
 
+    def hear(self, jobs: Iterable[JobRecord]) -> None:
+        """Hear that *jobs*, which run, have printed more."""
+        if self._queries:
+            self._talking.update((job.id, job) for job in jobs)
+
     def look(self, budget_s: float = TURN_S) -> list[tuple[JobRecord, str]]:
         """Return jobs and the queries that they fit, for as long as the budget lasts."""
+        now_s = time.perf_counter()
         with self._lock:
             begins, self._begins = self._begins, False
             queries = [(query, query.split()) for query in self._queries.values()]
         if begins:
             jobs = self._source.changes(None).jobs if queries else ()
             self._waiting = deque(reversed(jobs))
+            self._told.clear()
+        if self._talking and now_s >= self._heard_at_s + AGAIN_S:
+            self._waiting.extend(self._talking.values())
+            self._talking, self._heard_at_s = {}, now_s
         found = []
-        until_s = time.perf_counter() + budget_s
-        while self._waiting and time.perf_counter() < until_s:
+        while self._waiting and time.perf_counter() < now_s + budget_s:
             job = self._waiting.popleft()
-            told = f"#{job.id}\n{job.name or ''}\n{job.command}\n".lower()
-            missing = [(query, words) for query, words in queries if not _holds(told, words)]
-            text = told + self._output(job) if missing and job.attempt else told
-            fitting = [query for query, words in missing if _holds(text, words)]
-            if fitting:
-                found.append((job, "\n".join(fitting)))
+            told = self._told.get(job.id, frozenset())
+            fitting = told.union(self._fitting(job, queries))
+            if fitting != told:
+                self._told[job.id] = fitting
+                found.append((job, "\n".join(sorted(fitting))))
         return found
+
+    def _fitting(self, job: JobRecord, queries: Iterable[tuple[str, list[str]]]) -> list[str]:
+        """Return the queries that *job* fits, but for those that the browser finds itself."""
+        known = f"#{job.id}\n{job.name or ''}\n{job.command}\n".lower()
+        missing = [(query, words) for query, words in queries if not _holds(known, words)]
+        text = known + self._output(job) if missing and job.attempt else known
+        return [query for query, words in missing if _holds(text, words)]
 
     def _output(self, job: JobRecord) -> str:
         size = self._source.output_size(job.id, job.attempt)

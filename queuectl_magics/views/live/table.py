@@ -197,6 +197,7 @@ class LiveTable:
         self._searching.note(changes.jobs)
         found = [(job.id, self._tails.read(job), words) for job, words in self._searching.look()]
         spoken = self._tails.look()
+        self._searching.hear(self._tails.running(id for id, _ in spoken))
         body = wire.delta(new=new, changed=changed, spoken=spoken, found=found, gone=changes.gone)
         queue = self._queue()
         if not body and queue is None:

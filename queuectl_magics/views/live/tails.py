@@ -66,6 +66,10 @@ class Tails:
             self._running.pop(id, None)
             self._said.pop(id, None)
 
+    def running(self, ids: Iterable[str]) -> list[JobRecord]:
+        """Return those of the jobs with these *ids* that run."""
+        return [self._running[id] for id in ids if id in self._running]
+
     @property
     def heard(self) -> dict[str, Said]:
         """What the running jobs have said last."""
