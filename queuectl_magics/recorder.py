@@ -82,14 +82,18 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     run: str | None = None
 
 
-def run_name(id: str, attempt: int) -> str:
-    """Return the name of the run file of that attempt."""
-    return f"{id}.{attempt}.run"
+def run_name(id: str, attempt: int, token: str | None) -> str:
+    """Return the name of the run file of that attempt.
+
+    The token of its lease is part of it: a job that was pruned may have left the name of its file
+    to another of the same id, and what it left is used again or removed later.
+    """
+    return f"{id}.{attempt}.{token}.run"
 
 
-def run_path(folder: Path, id: str, attempt: int) -> Path:
+def run_path(folder: Path, id: str, attempt: int, token: str | None) -> Path:
     """Return the run file of that attempt."""
-    return folder / run_name(id, attempt)
+    return folder / run_name(id, attempt, token)
 
 
 def script_path(path: str) -> str:

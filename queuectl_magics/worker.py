@@ -158,7 +158,7 @@ class Worker:
         self.store.sync(self.store.seq)  # an exit record is needed until its end is on disk
         with self.store.exclusive(timeout_s=None):
             jobs = self.store.table.jobs
-            self.engine.sweep({key_of(jobs[id]) for id in self.store.table.processing})
+            self.engine.sweep([jobs[id] for id in self.store.table.processing])
 
     def _turn(self) -> bool:
         """Take every step once; say whether to go on."""
@@ -236,7 +236,7 @@ class Worker:
                 token = os.urandom(4).hex()
                 lease = lifecycle.lease(job, worker=self.name, token=token, now=now)
                 try:
-                    prepared[job.id] = self.engine.prepare(job, lease.attempt)
+                    prepared[job.id] = self.engine.prepare(job, lease.attempt, token)
                 except OSError as error:  # what has ended must be settled all the same
                     trouble.append(error)
                     return

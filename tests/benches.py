@@ -54,7 +54,9 @@ class Bench:
 
     def run_path(self, job) -> Path:
         """Return the run file of the job's current attempt."""
-        return recorder.run_path(self.queue.store.paths.run, job.id, job.record.attempt)
+        record = job.record
+        run = self.queue.store.paths.run
+        return recorder.run_path(run, job.id, record.attempt, record.token)
 
     def members(self, job) -> list[int]:
         """Return the living processes of a job."""

@@ -21,7 +21,7 @@ class Attempt:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.marker = f"{uuid.uuid4().hex}-1.1-0"
-        self.path = recorder.run_path(folder, "1", 1)
+        self.path = recorder.run_path(folder, "1", 1, "t0ken")
         self.log = folder / "log"
         program = ["/bin/sh"] if form == "a program's" else []
         command = {

@@ -43,7 +43,7 @@ class Place:
 
     def start(self, job: JobRecord, environ: dict[str, str] | None = None):
         """Prepare and start it."""
-        prepared = self.engine.prepare(job, job.attempt)
+        prepared = self.engine.prepare(job, job.attempt, job.token)
         given = environment.capture() if environ is None else environ
         started = self.engine.start(job, prepared, given)
         self.placed.append(job)
@@ -63,7 +63,7 @@ class Place:
 
     def recorder(self, job: JobRecord) -> int | None:
         """Return the recorder's pid."""
-        return recorder.read_record(recorder.run_path(self.engine.run, job.id, job.attempt)).pid
+        return recorder.read_record(self.engine.run_path(job)).pid
 
     def go(self) -> None:
         """Let a held command end."""
@@ -166,7 +166,7 @@ def test_script_is_private_and_removed_afterwards(place):
     place.engine.close()
 
     assert "0o100600\n" == place.output(job)
-    assert ["1.1.run", "1.1.script"] == lies
+    assert ["1.1.t0ken.run", "1.1.t0ken.script"] == lies
     assert [] == list(place.engine.run.iterdir())
 
 
@@ -187,14 +187,16 @@ def test_run_files_of_all_that_ended_meanwhile_are_used_again(place):
     """A slow disk confirms dozens of ends at once; the next dozens of jobs make no file."""
     jobs = [place.job("true", id=str(number)) for number in range(40)]
     for job in jobs:
-        place.engine.abandon(place.engine.prepare(job, 1))
+        place.engine.abandon(place.engine.prepare(job, 1, job.token))
     for job in jobs:
         place.engine.forget(job)
     assert 40 == len(list(place.engine.run.iterdir()))
     for job in jobs:
-        place.engine.abandon(place.engine.prepare(job, 2))
+        place.engine.abandon(place.engine.prepare(job, 2, job.token))
 
-    assert {f"{job.id}.2.run" for job in jobs} == {p.name for p in place.engine.run.iterdir()}
+    assert {f"{job.id}.2.t0ken.run" for job in jobs} == {
+        p.name for p in place.engine.run.iterdir()
+    }
 
 
 def test_command_is_told_where_it_belongs(place):
@@ -240,7 +242,7 @@ def test_marker_is_of_this_queue_this_attempt_and_this_lease(place):
 
 def is_free(place: Place) -> bool:
     """Say whether nothing holds the run file."""
-    return not recorder.is_running(recorder.run_path(place.engine.run, "1", 1))
+    return not recorder.is_running(place.engine.run_path(place.job("true")))
 
 
 @pytest.mark.parametrize("shell", ["no-such-program", "no-such-program -x", "/no/such/program"])
@@ -286,7 +288,7 @@ def test_environment_that_is_too_large_is_a_reason(place):
 def test_abandoned_preparation_is_free_again(place):
     """A lease that was not granted leaves nothing locked; the attempt can be prepared again."""
     job = place.job("true")
-    place.engine.abandon(place.engine.prepare(job, 1))
+    place.engine.abandon(place.engine.prepare(job, 1, job.token))
 
     assert is_free(place)
     assert 0 == place.run("true")[0].code
@@ -328,7 +330,7 @@ def test_finds_that_nothing_was_ever_prepared(place):
 def test_finds_that_it_never_started(place):
     """A run file that nobody holds and nothing was written to: it never ran."""
     job = place.job("true")
-    place.engine.abandon(place.engine.prepare(job, 1))
+    place.engine.abandon(place.engine.prepare(job, 1, job.token))
     found = place.engine.find(job)
 
     assert isinstance(found, Vanished)
@@ -338,7 +340,7 @@ def test_finds_that_it_never_started(place):
 def test_finds_that_it_is_being_prepared(place):
     """A held run file is left alone, though nothing runs yet; given up, it never ran."""
     job = place.job("true")
-    prepared = place.engine.prepare(job, 1)
+    prepared = place.engine.prepare(job, 1, job.token)
     found = place.engine.find(job)
     assert not isinstance(found, Exit | Vanished)
     place.engine.abandon(prepared)

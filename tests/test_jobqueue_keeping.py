@@ -185,8 +185,8 @@ def test_the_command_line_shows_and_lists_what_is_archived(queue, terminal):
 def test_a_pruned_job_leaves_no_trace(queue):
     """Its logs, of all its attempts, and what was left of its runs go with it."""
     ids = end(queue, "exit 1", "echo kept", max_retries=2, backoff_base=0)
-    (queue.home / "run" / f"{ids[0]}.1.run").write_text("left by a crash")
-    (queue.home / "run" / f"{ids[0]}.2.script").write_text("left by a crash")
+    (queue.home / "run" / f"{ids[0]}.1.0a1b2c3d.run").write_text("left by a crash")
+    (queue.home / "run" / f"{ids[0]}.2.4e5f6a7b.script").write_text("left by a crash")
     assert ["1.1.log", "1.2.log", "2.1.log"] == files(queue, "logs")
 
     queue.prune(ids[0])
@@ -361,8 +361,8 @@ def test_an_environment_that_is_swept_while_a_job_is_accepted_is_kept_again(
 
 def test_the_names_of_files_are_those_of_the_others(queue):
     """What is removed is what the recorder and the log writer have named."""
-    run = recorder.run_path(queue.store.paths.run, "1", 2)
+    run = recorder.run_path(queue.store.paths.run, "1", 2, "0a1b2c3d")
 
-    assert "1.2.run" == run.name
-    assert "1.2.script" == run.with_suffix(".script").name
+    assert "1.2.0a1b2c3d.run" == run.name
+    assert "1.2.0a1b2c3d.script" == Path(recorder.script_path(str(run))).name
     assert "1.2.log" == output.log_path(queue.store.paths.logs, "1", 2).name

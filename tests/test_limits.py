@@ -19,7 +19,7 @@ LONG_S = 20
 
 def run_path(queue: JobQueue, job: Job) -> Path:
     """Return the run file of the job's first attempt."""
-    return recorder.run_path(queue.store.paths.run, job.id, 1)
+    return recorder.run_path(queue.store.paths.run, job.id, 1, job.record.token)
 
 
 def pids_in(path: Path) -> list[int]:

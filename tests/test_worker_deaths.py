@@ -87,6 +87,21 @@ def test_adopted_attempt_takes_a_slot(bench, terminal, until):
     assert ["+ 1", "- 1", "+ 2", "- 2"] == bench.lines("log")
 
 
+def test_a_new_job_with_the_id_of_a_pruned_one_keeps_its_run_file(bench, until):
+    """What the first one left is used again for other runs: never the file of one that runs."""
+    bench.queue.worker(2)
+    bench.enqueue("true", id="a").wait(60)
+    bench.queue.prune("a")
+    job = bench.enqueue(HELD, id="a")
+    until(bench.begun())
+    for _ in range(3):
+        bench.enqueue("true").wait(60)
+
+    assert recorder.is_running(bench.run_path(job))
+    job.cancel()
+    assert "cancelled" == job.wait(60).state
+
+
 POINTS = {
     "about to lease": "E.prepare = die",
     "claimed": """

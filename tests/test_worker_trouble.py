@@ -266,6 +266,7 @@ def test_late_result_of_a_fenced_attempt_is_refused(bench, until, someone):
     own = bench.queue.worker()
     job = bench.enqueue(HELD)
     until(bench.begun())
+    run = bench.run_path(job)
 
     def take_over(table, now):
         yield lifecycle.hand_back(table.jobs[job.id], 1, now=now, reason="fenced")
@@ -276,7 +277,7 @@ def test_late_result_of_a_fenced_attempt_is_refused(bench, until, someone):
     bench.queue.store.transact(take_over)
     bench.queue.store.transact(lease)
     bench.go()
-    recorder.wait_until_gone(recorder.run_path(bench.queue.store.paths.run, job.id, 1))
+    recorder.wait_until_gone(run)
     assert State.COMPLETED is bench.enqueue().wait(60).state
 
     record = job.record
@@ -296,13 +297,14 @@ def test_late_result_frees_no_slot(bench, until):
     bench.queue.worker(3)
     job = bench.enqueue(f"{MARK}; until [ -e go.$QUEUECTL_ATTEMPT ]; do sleep 0.02; done")
     until(bench.begun())
+    run = bench.run_path(job)
     fence(bench, job)
     presence.ring(bench.queue.store.paths.workers)
     until(lambda: "1.2" in bench.runs)
     others = [bench.enqueue(LOUD.format(HELD)) for _ in range(4)]
     until(lambda: len(bench.lines("log")) >= 1)
     bench.go("go.1")
-    recorder.wait_until_gone(recorder.run_path(bench.queue.store.paths.run, job.id, 1))
+    recorder.wait_until_gone(run)
     until(lambda: len(bench.lines("log")) >= 2)
     for _ in range(10):
         presence.ring(bench.queue.store.paths.workers)

@@ -61,7 +61,7 @@ class Engine(Protocol):
 
     name: str
 
-    def prepare(self, job: JobRecord, attempt: int) -> object:
+    def prepare(self, job: JobRecord, attempt: int, token: str) -> object:
         """Make ready for that attempt of *job*; called with the store locked, so be quick."""
 
     def abandon(self, prepared: object) -> None:
@@ -81,8 +81,8 @@ class Engine(Protocol):
     def forget(self, job: JobRecord) -> None:
         """Tidy up after an attempt whose end is in the journal: no more than its output stays."""
 
-    def sweep(self, current: Collection[tuple[str, int]]) -> None:
-        """Remove what is left of all attempts but the *current* ones; store locked, synced."""
+    def sweep(self, current: Collection[JobRecord]) -> None:
+        """Remove what is left of all attempts but those of *current*; store locked, synced."""
 
     def close(self) -> None:
         """Remove what was kept for further attempts."""

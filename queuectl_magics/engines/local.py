@@ -52,14 +52,14 @@ class LocalEngine:
         self.logs = logs
         self._spare: deque[str] = deque()
 
-    def prepare(self, job: JobRecord, attempt: int) -> object:
+    def prepare(self, job: JobRecord, attempt: int, token: str) -> object:
         """Create and lock the run file."""
         spare = self._spare.popleft() if self._spare else None
-        return recorder.claim(self.run_path(job.id, attempt), spare)
+        return recorder.claim(f"{self.run}/{recorder.run_name(job.id, attempt, token)}", spare)
 
-    def run_path(self, id: str, attempt: int) -> str:
-        """Return the run file of that attempt, as a text: paths are too slow for every job."""
-        return f"{self.run}/{recorder.run_name(id, attempt)}"
+    def run_path(self, job: JobRecord) -> str:
+        """Return the run file of the current attempt of *job*: paths would be too slow here."""
+        return f"{self.run}/{recorder.run_name(job.id, job.attempt, job.token)}"
 
     def log_path(self, job: JobRecord) -> str:
         """Return the log of the current attempt of *job*."""
@@ -121,7 +121,7 @@ class LocalEngine:
 
     def forget(self, job: JobRecord) -> None:
         """Keep the run file for another run, or remove it; remove the script, shorten the log."""
-        path = self.run_path(job.id, job.attempt)
+        path = self.run_path(job)
         if len(self._spare) < SPARES_MAX:
             self._spare.append(path)
         else:
@@ -130,11 +130,11 @@ class LocalEngine:
             _remove(recorder.script_path(path))
         output.limit(self.log_path(job), job.output_bytes_max)
 
-    def sweep(self, current: Collection[tuple[str, int]]) -> None:
+    def sweep(self, current: Collection[JobRecord]) -> None:
         """Remove the run files and scripts of all other attempts."""
+        kept = {Path(self.run_path(job)).stem for job in current}
         for path in self.run.iterdir():
-            id, _, attempt = path.stem.rpartition(".")
-            if (id, int(attempt) if attempt.isdecimal() else 0) not in current:
+            if path.stem not in kept:
                 path.unlink(missing_ok=True)
 
     def close(self) -> None:
@@ -179,7 +179,7 @@ class _Placed:
 
     def __init__(self, engine: LocalEngine, job: JobRecord) -> None:
         self.job = job
-        self.path = engine.run_path(job.id, job.attempt)
+        self.path = engine.run_path(job)
         self.log = engine.log_path(job)
         self._marker = marker(engine.store, job)
         self._fd: int | None = None

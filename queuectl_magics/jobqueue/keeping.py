@@ -108,13 +108,12 @@ def remove_traces(store: Store, jobs: Sequence[JobRecord]) -> None:
 
 
 def _remove(store: Store, job: JobRecord) -> None:
-    from queuectl_magics import recorder
-
     for attempt in range(1, job.attempt + 1):
-        run = recorder.run_path(store.paths.run, job.id, attempt)
         output.log_path(store.paths.logs, job.id, attempt).unlink(missing_ok=True)
-        run.unlink(missing_ok=True)
-        run.with_suffix(".script").unlink(missing_ok=True)
+        begin = f"{job.id}.{attempt}."
+        for path in store.paths.run.glob(begin + "*"):
+            if path.stem.removeprefix(begin).isalnum():  # a token: an id may go on with a dot
+                path.unlink(missing_ok=True)
 
 
 def _sweep_environments(store: Store) -> None:
