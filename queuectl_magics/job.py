@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
 
 import msgspec
 from msgspec.structs import astuple
@@ -79,9 +78,14 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     on_lost: OnLost = OnLost.RETRY
 
     @property
-    def policy(self) -> tuple[Any, ...]:
-        """All but the command and the id: in a sweep the same for every job."""
-        return astuple(self)[_OWN:]
+    def policy(self) -> bytes:
+        """All but the command and the id, as JSON: in a sweep the same for every job.
+
+        Raises:
+            TypeError, ValueError: a value of a kind that no job can have.
+
+        """
+        return _encode(astuple(self)[_OWN:])
 
     def __repr__(self) -> str:
         given = {
@@ -95,6 +99,7 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 _OWN = len(("command", "id"))
+_encode = msgspec.json.Encoder().encode
 
 
 class Exit(msgspec.Struct, frozen=True, kw_only=True):

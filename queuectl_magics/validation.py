@@ -129,6 +129,20 @@ def check_range(what: str, value: float | None, high: float, low: float = 0) -> 
         raise InvalidInputError(msg)
 
 
+def check_signal(number: int) -> None:
+    """Accept *number* if a process can be sent that signal.
+
+    Raises:
+        InvalidInputError: it cannot.
+
+    """
+    import signal
+
+    if type(number) is bool or number not in signal.valid_signals():
+        msg = f"{number!r} is no signal: give its number, like signal.SIGINT"
+        raise InvalidInputError(msg)
+
+
 def _check_shell(shell: str | None) -> None:
     if shell is None:
         return

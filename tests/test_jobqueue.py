@@ -221,6 +221,32 @@ def test_batch_is_accepted_whole_or_not_at_all(queue, wanted, line):
     assert ["old"] == [job.id for job in queue.jobs()]
 
 
+@pytest.mark.parametrize(
+    ("values", "line"),
+    [
+        ({"tags": "sweep"}, "Expected `array`, got `str` - at `$.tags`"),
+        ({"on_lost": "holdd"}, "Invalid enum value 'holdd' - at `$.on_lost`"),
+        ({"max_retries": 2.5}, "Expected `int | null`, got `float` - at `$.max_retries`"),
+        ({"priority": False}, "Expected `int`, got `bool` - at `$.priority`"),
+        ({"priority": object()}, "Expected `int`, got `object` - at `$.priority`"),
+        ({"env": {"A": 1}}, "Expected `str`, got `int` - at `$.env[...]`"),
+        ({"command": 5}, "Expected `str`, got `int` - at `$.command`"),
+        ({"id": 7}, "Expected `str | null`, got `int` - at `$.id`"),
+        ({"tags": ["\ud800"]}, "the tag contains half a character"),
+    ],
+)
+def test_spec_of_anything_is_checked_like_any_other_wish(queue, home, values, line):
+    """A `JobSpec` takes whatever it is given; the journal must stay readable."""
+    good = JobSpec(command="true")
+    with pytest.raises(InvalidInputError, match=re.escape(line)):
+        queue.enqueue_all([good, JobSpec(**{"command": "true"} | values)])
+
+    assert [] == queue.jobs()
+    assert [JobSpec(command="true")] == [good]
+    with JobQueue(home) as other:
+        assert [] == other.jobs()
+
+
 def test_command_runs_where_and_as_whom_it_was_enqueued(queue, tmp_path, monkeypatch):
     """The directory, the variables and a relative `cwd` are those of the moment of enqueueing."""
     (tmp_path / "sub").mkdir()
@@ -380,6 +406,16 @@ def test_several_jobs_are_changed_together_or_not_at_all(queue):
     assert "pending cancelled pending" == " ".join(job.state for job in queue.jobs())
     assert ["3", "1"] == [job.id for job in queue.cancel("last", 3, 1)]
     assert [] == queue.cancel() == queue.retry()
+
+
+@pytest.mark.parametrize("signal", ["INT", 0, 999, True, None])
+def test_signal_that_no_process_can_be_sent_cancels_nothing(queue, signal):
+    """It would be in the journal, where nobody could read it any more."""
+    job = queue.enqueue("true")
+    with pytest.raises(InvalidInputError, match="is no signal: give its number"):
+        queue.cancel(job, signal=signal)
+
+    assert "pending" == job.state
 
 
 def test_job_can_be_retried_after_its_death_and_keeps_its_history(queue):

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from operator import attrgetter
 from typing import Any
 
-from msgspec.structs import replace
+from msgspec.structs import asdict, replace
 
 from queuectl_magics import codec, lifecycle, validation
 from queuectl_magics.errors import InvalidInputError, RefusedError
@@ -34,8 +34,8 @@ _READERS: dict[str, Callable[[str], float]] = {
 _PLAIN = JobSpec(command="").policy  # the defaults fit, and most jobs ask for nothing else
 
 
-def read_specs(wanted: Iterable[Wanted]) -> list[JobSpec]:
-    """Return what is *wanted*, checked.
+def read_specs(wanted: Iterable[Wanted]) -> tuple[list[JobSpec], list[bytes]]:
+    """Return what is *wanted*, checked, and the policy of each; one object for all that share it.
 
     Raises:
         InvalidInputError: the first thing that does not fit, and in which of several jobs.
@@ -45,29 +45,52 @@ def read_specs(wanted: Iterable[Wanted]) -> list[JobSpec]:
         msg = "enqueue_all takes a list of jobs: for a single one there is enqueue"
         raise InvalidInputError(msg)
     specs: list[JobSpec] = []
+    policies: list[bytes] = []
     policy = _PLAIN
     wanted = list(wanted)
     for number, one in enumerate(wanted, 1):
         try:
-            spec = _as_spec(one)
-            if type(one) is str or spec.policy == policy:
-                validation.check_own(spec)
-            else:
-                validation.check(spec)
-                policy = spec.policy
+            spec, policy = _checked(one, policy)
         except InvalidInputError as error:
             where = f"job {number} of {len(wanted)}: " if len(wanted) > 1 else ""
             raise InvalidInputError(where + str(error)) from None
         specs.append(spec)
-    return specs
+        policies.append(policy)
+    return specs, policies
 
 
-def _as_spec(wanted: Any) -> JobSpec:
-    if isinstance(wanted, JobSpec):
-        return wanted
+def _checked(wanted: Any, known: bytes) -> tuple[JobSpec, bytes]:
+    """Return what is *wanted*, checked, and its policy; the *known* one fits."""
+    policy: bytes | None
     if isinstance(wanted, str):
-        return JobSpec(command=wanted)
-    return codec.spec_from(_as_dict(wanted) if isinstance(wanted, Mapping) else wanted)
+        spec, policy, known = JobSpec(command=wanted), _PLAIN, _PLAIN
+    elif isinstance(wanted, JobSpec) and _is_sound(wanted, known):
+        spec, policy = wanted, known
+    else:
+        if isinstance(wanted, JobSpec):
+            wanted = asdict(wanted)
+        spec = codec.spec_from(_as_dict(wanted) if isinstance(wanted, Mapping) else wanted)
+        policy = _policy(spec)
+    if policy == known:
+        validation.check_own(spec)
+        return spec, known
+    validation.check(spec)
+    return spec, spec.policy
+
+
+def _is_sound(spec: JobSpec, known: bytes) -> bool:
+    """Say whether what is in *spec* is of the right kind; anything can have been put into it."""
+    own: tuple[object, object] = (spec.command, spec.id)
+    are_texts = isinstance(own[0], str) and isinstance(own[1], str | None)
+    return are_texts and _policy(spec) == known
+
+
+def _policy(spec: JobSpec) -> bytes | None:
+    """Return the policy of *spec*, if what is in it can be written down."""
+    try:
+        return spec.policy
+    except (TypeError, ValueError):
+        return None
 
 
 def _as_dict(wanted: Mapping[Any, Any]) -> dict[Any, Any]:
@@ -121,6 +144,7 @@ def assign_ids(table: Table, specs: Sequence[JobSpec]) -> list[str]:
 def accept(
     table: Table,
     specs: Sequence[JobSpec],
+    policies: Sequence[bytes],
     config: Config,
     *,
     now: datetime,
@@ -129,16 +153,18 @@ def accept(
 ) -> Iterator[Enqueued]:
     """Yield new jobs: with what was asked for, and the queue's settings otherwise.
 
-    *kept* names the environment of all of them, and then what each has of its own.
+    *kept* names the environment of all of them, and then what each has of its own; *policies* are
+    those of `read_specs`.
 
     Raises:
         InvalidInputError: an id is taken.
 
     """
     environ_ref, *env_refs = kept
-    policy = record = None
-    for spec, id, env_ref in zip(specs, assign_ids(table, specs), env_refs, strict=True):
-        if record is not None and spec.policy == policy:
+    before = record = None
+    ids = assign_ids(table, specs)
+    for spec, policy, id, env_ref in zip(specs, policies, ids, env_refs, strict=True):
+        if record is not None and policy is before:
             record = replace(record, id=id, command=spec.command)
         else:
             record = lifecycle.new_job(
@@ -152,7 +178,7 @@ def accept(
                 environ_ref=environ_ref,
                 env_ref=env_ref,
             )
-            policy = spec.policy
+            before = policy
         yield lifecycle.enqueue(record)
 
 

@@ -147,7 +147,7 @@ class JobQueue(Looking):
             `queue.enqueue_all([f"python train.py --seed {seed}" for seed in range(100)])`
 
         """
-        specs = accepting.read_specs(wanted)
+        specs, policies = accepting.read_specs(wanted)
         config, cwd = self.config, accepting.current_cwd()
         captured = environment.capture(environ, python=self._python)
         variables = [captured, *(spec.env for spec in specs)]
@@ -156,7 +156,7 @@ class JobQueue(Looking):
         def decide(table: Table, now: datetime) -> Iterable[JobEvent]:
             keeping.refuse_taken(self.store, table, specs)
             keeping.keep_again(self.store, zip(kept, variables, strict=True))
-            return accepting.accept(table, specs, config, now=now, cwd=cwd, kept=kept)
+            return accepting.accept(table, specs, policies, config, now=now, cwd=cwd, kept=kept)
 
         return [Job(self, event.id) for event in self._change(decide, config)]
 
@@ -177,10 +177,11 @@ class JobQueue(Looking):
         that are left when the job's grace is over are killed.
 
         Raises:
-            RefusedError: one of them is over already.
+            InvalidInputError, RefusedError: no such signal; one of the jobs is over already.
             UnknownJobError: there is no such job.
 
         """
+        validation.check_signal(signal)
         words = self._living(refs)
         events = self._change(
             lambda table, now: [
