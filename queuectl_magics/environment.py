@@ -18,7 +18,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from queuectl_magics import clock
-from queuectl_magics.errors import StoreDamagedError
+from queuectl_magics.errors import InvalidInputError, StoreDamagedError
 from queuectl_magics.journal import sync_folder, write_file
 
 _OURS_ALONE = (
@@ -45,6 +45,10 @@ def capture(
     that speak of this process alone are left out, and so is a plotting back end that only works
     inside a kernel. Python's output is unbuffered unless the user says otherwise, so that logs are
     live. Of our own environment it is the same object until that changes: `keep` knows it again.
+
+    Raises:
+        InvalidInputError: *environ* holds what no process can be given.
+
     """
     if environ is not None:
         return _chosen(environ, python)
@@ -57,6 +61,14 @@ def capture(
 
 
 def _chosen(given: Mapping[str, str], python: str | None) -> dict[str, str]:
+    for name, value in given.items():
+        pair: tuple[object, object] = (name, value)
+        are_texts = all(isinstance(one, str) for one in pair)
+        if not are_texts or not name or "=" in name or "\0" in name + value:
+            msg = (
+                f"the environment variable {name!r} cannot be given to a process: it needs a name "
+            )
+            raise InvalidInputError(msg + "without = or NUL, and a text without NUL as its value")
     kept = {name: value for name, value in given.items() if name not in _OURS_ALONE}
     if kept.get("MPLBACKEND", "").startswith("module://"):
         del kept["MPLBACKEND"]

@@ -222,6 +222,16 @@ def test_command_gets_the_environment_that_it_was_given(place):
     assert "PYTHON" not in printed
 
 
+@pytest.mark.parametrize("variables", [{"": "x"}, {"A": "\0"}])
+def test_job_that_no_process_can_be_started_for_does_not_end_its_worker(place, variables):
+    """Such variables are refused at the door; if some are kept all the same, the job fails."""
+    outcome, _ = place.run("true", variables)
+
+    assert CANNOT_START == outcome.code
+    assert outcome.reason.startswith("cannot start: ")
+    assert is_free(place)
+
+
 def test_marker_is_of_this_queue_this_attempt_and_this_lease(place):
     """No two attempts in the world carry the same marker."""
     job = place.job("true")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from queuectl_magics import environment
-from queuectl_magics.errors import StoreDamagedError
+from queuectl_magics.errors import InvalidInputError, StoreDamagedError
 
 SECRET = "s3cr3t-value"
 
@@ -97,6 +97,17 @@ def test_virtual_environment_is_named():
 
     expected = sys.prefix if sys.prefix != sys.base_prefix else "/other"
     assert expected == kept["VIRTUAL_ENV"]
+
+
+@pytest.mark.parametrize(
+    "given", [{"": "x"}, {"A=B": "x"}, {"A\0": "x"}, {"A": f"{SECRET}\0"}, {"A": 1}, {1: "A"}]
+)
+def test_variables_that_no_process_can_be_given_are_refused(given):
+    """Before they are kept, and without a word of a value."""
+    with pytest.raises(InvalidInputError, match="cannot be given to a process") as refused:
+        environment.capture(given)
+
+    assert SECRET not in str(refused.value)
 
 
 def test_capture_leaves_what_it_was_given_alone():

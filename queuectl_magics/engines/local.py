@@ -86,8 +86,8 @@ class LocalEngine:
             argv = recorder.arguments(job.command, cwd, program or [], script)
             variables = self._variables(job, environ, program or [], cwd)
             child.pid = recorder.spawn(prepared, child.log, argv, variables)
-        except OSError as error:
-            why = f"cannot start: {error.strerror or error}"
+        except (OSError, ValueError) as error:  # ValueError: what no process can be given
+            why = f"cannot start: {getattr(error, 'strerror', None) or error}"
             return Exit(code=CANNOT_START, finished_at=clock.utc_now(), reason=why)
         finally:
             os.close(prepared)
