@@ -114,8 +114,9 @@ def test_no_process_of_ours_has_a_secret_among_its_arguments(queue, until):
 
     def all_running() -> dict[int, bytes] | None:
         found = our_processes(queue.home)
-        text = b" ".join(found.values())
-        return found if b"sleep" in text and b"queuectl_magics.guard" in text else None
+        sleeps = any(text.startswith(b"sleep") for text in found.values())
+        is_guarded = any(b"queuectl_magics.guard" in text for text in found.values())
+        return found if sleeps and is_guarded else None
 
     running = until(all_running)
     queue.job(id).cancel()
