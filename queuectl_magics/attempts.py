@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import select
 import threading
+import time
 from collections import deque
 from collections.abc import Iterator
 
@@ -19,6 +20,8 @@ from queuectl_magics.job import AttemptKey, Exit, JobRecord, key_of
 from queuectl_magics.limits import Watch
 from queuectl_magics.presence import Presence
 from queuectl_magics.store import Store
+
+RETRY_S = 1.0
 
 End = tuple[JobRecord, Exit | Vanished]
 
@@ -72,7 +75,12 @@ class Attempts:
 
     def _wait_in_thread(self, running: Running) -> None:
         def wait() -> None:
-            outcome = running.wait()
+            while True:
+                try:
+                    outcome = running.wait()
+                    break
+                except OSError:  # no descriptor is free: it may get better
+                    time.sleep(RETRY_S)
             self._ended.append((running.job, outcome))
             self._presence.ring()
 
@@ -88,7 +96,10 @@ class Attempts:
                 rang = True
                 continue
             self._poll.unregister(fd)
-            outcome = running.finish()
+            try:
+                outcome = running.finish()
+            except OSError:
+                outcome = None
             if outcome is None:  # its recorder was killed, but something of it lives on
                 self._wait_in_thread(running)
             else:

@@ -84,9 +84,10 @@ class Presence:
         """Wake this worker from another of its threads."""
         with self._ringing:  # else the descriptor could be closed, and be someone else's, by now
             try:
-                os.write(self.bell_fd, LOOK)
+                if self.bell_fd >= 0 and not _is_ringing(self.bell_fd):
+                    os.write(self.bell_fd, LOOK)
             except OSError:
-                return  # the pipe is full of rings already, or the worker has left
+                return  # the worker has left
 
     def leave(self) -> None:
         """Disappear from the list of workers."""
@@ -146,7 +147,7 @@ def ring(
     heard = 0
     try:
         bells = [entry.path for entry in os.scandir(folder) if entry.name.endswith(".bell")]
-    except FileNotFoundError:
+    except OSError:  # the home is gone, or no descriptor is free: they look now and then anyway
         return 0
     for bell in bells:
         if only is not None and not bell.endswith(f"/{only}.bell"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import re
 import shutil
@@ -596,6 +597,27 @@ def test_worker_of_this_process_is_one_and_its_count_can_be_changed(queue, until
     assert 4 == queue.status().counts[State.PENDING]
     with pytest.raises(RefusedError, match="no worker is running: there is nothing to stop"):
         queue.stop_workers()
+
+
+def test_job_is_accepted_though_nobody_can_be_woken(queue, monkeypatch):
+    """No descriptor is free: it is stored, so nothing may be raised; workers look now and then."""
+
+    def refuse(_):
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(os, "scandir", refuse)
+
+    assert "pending" == queue.enqueue("true").state
+
+
+def test_worker_follows_the_setting_of_durability(queue, home, until):
+    """Whoever sets it in another process means all workers of the home."""
+    queue.configure("durability", "none")
+    queue.worker()
+    with JobQueue(home) as other:
+        for word in ("commit", "none"):
+            other.configure("durability", word)
+            assert until(lambda word=word: word == queue.store.durability)
 
 
 def test_workers_of_other_processes_hear_of_a_job_though_we_have_our_own(queue, monkeypatch):

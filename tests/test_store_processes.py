@@ -596,6 +596,23 @@ def test_ctrl_c_waits_for_the_end_of_a_change(opened, monkeypatch):
     assert signal.default_int_handler is signal.getsignal(signal.SIGINT)
 
 
+def test_ctrl_c_does_not_leave_everybody_waiting_for_a_sync(opened, monkeypatch):
+    """Whoever was about to ask the disk for all others asks it, and says that it has."""
+    lead = opened._lead_sync
+
+    def press():
+        signal.raise_signal(signal.SIGINT)
+        lead()
+
+    opened.transact(enqueue("1"), wait=False)
+    monkeypatch.setattr(opened, "_lead_sync", press)
+    with pytest.raises(KeyboardInterrupt):
+        opened.sync(1)
+
+    assert 1 == opened.current.durable
+    assert not opened._syncing
+
+
 def test_ignored_ctrl_c_stays_ignored(opened):
     """Somebody else's choice is left alone."""
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)

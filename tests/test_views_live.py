@@ -400,6 +400,17 @@ def test_request_that_comes_twice_at_once_is_done_once(sent):
     assert 1 == len(source.done)
 
 
+def test_interrupted_answer_keeps_nobody_waiting(sent):
+    """The same request comes by the other road, whose thread must not hang."""
+    source = FakeSource()
+    source.error = KeyboardInterrupt()
+    table = LiveTable(source, sent)
+    with pytest.raises(KeyboardInterrupt):
+        table.answer({"op": "cancel", "rid": "r", "jobs": []})
+
+    assert "interrupted" in table.answer({"op": "cancel", "rid": "r", "jobs": []})["error"]
+
+
 def test_answers_are_not_kept_for_ever(sent):
     """The memory of what was asked is bounded."""
     table = LiveTable(FakeSource(), sent)

@@ -40,6 +40,22 @@ def test_job_goes_on_when_its_worker_is_killed_and_is_adopted(bench, terminal, u
     assert ["1.1"] == bench.runs
 
 
+def test_cancelling_what_a_living_worker_has_adopted_waits_for_nothing(
+    bench, terminal, until, monkeypatch
+):
+    """Whose worker is gone is ended by who asks, unless another one has it in hand."""
+    job = bench.enqueue(HELD)
+    process = terminal.start("worker", "start")
+    until(bench.begun())
+    kill(process)
+    mine = bench.queue.worker()
+    until(lambda: any(mine._attempts))
+    monkeypatch.setattr(worker, "end_abandoned", None)
+    job.cancel()
+
+    assert "cancelled" == job.wait(60).state
+
+
 def test_job_that_ended_while_nobody_was_there_is_settled(bench, terminal, until):
     """The next worker reads the exit record, and the end is dated when it was."""
     job = bench.enqueue(HELD)

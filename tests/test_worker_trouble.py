@@ -14,12 +14,12 @@ import pytest
 
 from benches import HELD, LOUD, MARK, SOON_S
 from queuectl_magics import lifecycle, presence, recorder, worker
-from queuectl_magics.engines.local import LocalEngine
-from queuectl_magics.errors import StoreFullError
+from queuectl_magics.engines.local import Child, LocalEngine
+from queuectl_magics.errors import OutcomeUnknownError, StoreFullError
 from queuectl_magics.job import Exit, State
 from queuectl_magics.jobqueue import JobQueue
 from queuectl_magics.presence import Presence
-from queuectl_magics.store import Store, store
+from queuectl_magics.store import Store, store, syncing
 from queuectl_magics.worker import Stopping
 
 # --- trouble -------------------------------------------------------------------------------------
@@ -123,17 +123,28 @@ def test_draining_does_not_end_before_what_was_stored_in_part(
     assert [State.COMPLETED] * 3 == [job.state for job in jobs]
 
 
-def failing(monkeypatch, name: str, *, times: int, skip: int = 0, error: BaseException):
-    """Let a step of the engine fail that many times, after it worked *skip* times."""
-    step, calls = getattr(LocalEngine, name), []
+def failing(
+    monkeypatch,
+    name: str,
+    *,
+    times: int,
+    skip: int = 0,
+    error: BaseException,
+    of: type = LocalEngine,
+    thread: str = "",
+):
+    """Let a step of the engine (or *of* another) fail so often, after it worked *skip* times."""
+    step, calls = getattr(of, name), []
 
     def fail(*args):
+        if thread and threading.current_thread().name != thread:
+            return step(*args)
         calls.append(1)
         if skip < len(calls) <= skip + times:
             raise error
         return step(*args)
 
-    monkeypatch.setattr(LocalEngine, name, fail)
+    monkeypatch.setattr(of, name, fail)
     return calls
 
 
@@ -167,6 +178,38 @@ def test_job_is_started_though_another_cannot_be_forgotten(bench, monkeypatch, i
     bench.drain()
 
     assert {State.COMPLETED} == {job.state for job in jobs}
+    assert ["1.1", "2.1"] == bench.runs
+
+
+def test_a_sync_that_could_not_be_asked_for_is_asked_for_again(bench, monkeypatch, until):
+    """What was wrong is not said for ever, and what has ended is tidied up all the same."""
+    monkeypatch.setattr(syncing, "RETRY_S", 0.01)
+    error = OutcomeUnknownError("the disk could not be asked")
+    calls = failing(monkeypatch, "sync", times=3, error=error, of=Store, thread="queuectl-sync")
+    mine = bench.queue.worker()
+    bench.enqueue().wait(60)
+    until(lambda: len(calls) > 3)
+    bench.enqueue().wait(60)
+
+    assert until(lambda: mine.error is None and len(mine.engine._spare) == 1)
+
+
+@pytest.mark.parametrize("place", [(Child, "finish"), (worker.Worker, "_until_due_s")])
+def test_no_descriptor_at_the_moment_of_an_end_ends_no_worker(
+    bench, monkeypatch, until, impatient, place
+):
+    """Whatever is asked for between two turns may fail, as all that is asked for in one may."""
+    monkeypatch.setattr("queuectl_magics.attempts.RETRY_S", 0.01)
+    mine = bench.queue.worker(2)
+    job = bench.enqueue(HELD)
+    until(bench.begun())
+    failing(monkeypatch, place[1], times=1, error=OSError(errno.EMFILE, ""), of=place[0])
+    bench.enqueue()
+    bench.go()
+    bench.queue.wait(timeout=60)
+
+    assert State.COMPLETED is job.state
+    assert mine.is_alive()
     assert ["1.1", "2.1"] == bench.runs
 
 

@@ -191,7 +191,7 @@ class JobQueue(Looking):
         jobs = [Job(self, event.id) for event in events]
         for job in jobs:
             record = job.record
-            if record.stopping and not presence.is_alive(self.store.paths.workers, record.worker):
+            if record.stopping and not self.workers():  # any other one takes it over
                 from queuectl_magics.worker import end_abandoned
 
                 end_abandoned(self.store, self.engine(), record)
@@ -325,6 +325,7 @@ class JobQueue(Looking):
 
         def room() -> tuple[int, bool]:
             config = self.config
+            self.store.durability = config.durability
             return (count() if callable(count) else count) or config.count, config.paused
 
         return Worker(

@@ -220,9 +220,9 @@ class Store:
                 seq = self.table.seq
             if events and (wait or refusal is not None):  # what is named as stored is on disk
                 self.sync(seq)
-        if events:
-            with self._news:
-                self._news.notify_all()
+            if events:
+                with self._news:
+                    self._news.notify_all()
         if refusal is not None:
             raise refusal
         return events
@@ -317,15 +317,16 @@ class Store:
         """
         if self.durability != "commit":
             return
-        with self._turn:
-            while self._syncing and self.current.durable < seq:
-                self._turn.wait()
-            if self.current.durable >= seq:
-                return
-            if self._broken:
-                raise OutcomeUnknownError(self._broken)
-            self._syncing = True
-        self._lead_sync()
+        with Undisturbed():  # whoever leads must also say that it has ended
+            with self._turn:
+                while self._syncing and self.current.durable < seq:
+                    self._turn.wait()
+                if self.current.durable >= seq:
+                    return
+                if self._broken:
+                    raise OutcomeUnknownError(self._broken)
+                self._syncing = True
+            self._lead_sync()
 
     def _lead_sync(self) -> None:
         durable = 0

@@ -17,6 +17,7 @@ from queuectl_magics.job import JobRecord
 from queuectl_magics.store.store import Store
 
 GATHER_S = 0.005
+RETRY_S = 1.0
 
 
 class Syncing:
@@ -27,7 +28,7 @@ class Syncing:
         forget: called for each job whose end is on disk; it only tidies up.
 
     Attributes:
-        error: why the disk did not confirm, if it did not.
+        error: why the disk did not confirm the last time, if it did not.
 
     """
 
@@ -76,7 +77,13 @@ class Syncing:
                 self._store.sync(self._store.seq)
             except QueuectlError as error:
                 self.error = error
+                if closing:
+                    return
+                with self._wanted:
+                    done, self._ended = -1, ended + self._ended
+                    self._wanted.wait(RETRY_S)
                 continue
+            self.error = None
             for job in ended:
                 with contextlib.suppress(OSError):
                     self._forget(job)

@@ -84,7 +84,13 @@ class LiveTable:
             while len(self._answered) > ANSWERS_MAX:
                 self._answered.popitem(last=False)
         if known is None:
-            promise.set_result({"kind": "answer", "rid": request, **self._do(content)})
+            done: dict[str, Any] = {
+                "error": "it was interrupted in the middle: look, and ask again"
+            }
+            try:
+                done = self._do(content)
+            finally:  # the other road may be waiting for it
+                promise.set_result({"kind": "answer", "rid": request, **done})
             the_pusher().poke()
         return promise.result()
 
