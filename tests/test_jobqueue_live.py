@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from IPython.core.events import EventManager
 
 from queuectl_magics.commands import watching
 from queuectl_magics.commands.verb import Session
 from queuectl_magics.job import State
 from queuectl_magics.jobqueue import JobQueue
-from queuectl_magics.jobqueue.live import QueueSource
+from queuectl_magics.jobqueue.live import TABLES_MAX, QueueSource
 
 
 @pytest.fixture
@@ -59,6 +61,22 @@ def test_deeds_skip_what_does_not_fit(queue):
     assert 2 == source.retry(["1", "2", "9"])
     assert 0 == source.retry(["1"])
     assert {State.PENDING} == {job.state for job in queue.jobs()}
+
+
+def test_tables_of_cells_that_ran_again_hear_of_no_more_cells(queue, monkeypatch):
+    """Each run of the cell makes another one; the newest of them are brought up to date."""
+    published: list[dict[str, Any]] = []
+    shell = SimpleNamespace(kernel=object())
+    shell.events = EventManager(shell, {"post_run_cell": lambda _: None})
+    shell.display_pub = SimpleNamespace(publish=lambda **keys: published.append(keys))
+    monkeypatch.setattr("IPython.core.getipython.get_ipython", lambda: shell)
+    for _ in range(3 * TABLES_MAX):
+        queue.live()._ipython_display_()
+    queue.enqueue("true")
+    published.clear()
+    shell.events.trigger("post_run_cell", None)
+
+    assert TABLES_MAX == len([keys for keys in published if keys["update"]])
 
 
 def test_pause_is_seen(queue):

@@ -19,7 +19,7 @@ from queuectl_magics.views.live import table as live_table
 from queuectl_magics.views.live.log import BEHIND_BYTES_MAX, LINE_BYTES_MAX, Following
 from queuectl_magics.views.live.pusher import Pusher
 from queuectl_magics.views.live.source import Changes, Standing
-from queuectl_magics.views.live.table import ANSWERS_MAX, LiveTable
+from queuectl_magics.views.live.table import ANSWERS_MAX, FOLLOWING_MAX, LiveTable
 from queuectl_magics.views.live.tails import ALWAYS_RUNNING, Tails
 from queuectl_magics.views.progress import Said
 from queuectl_magics.views.status import Status
@@ -411,6 +411,20 @@ def test_interrupted_answer_keeps_nobody_waiting(sent):
     assert "interrupted" in table.answer({"op": "cancel", "rid": "r", "jobs": []})["error"]
 
 
+def test_logs_of_pages_that_are_gone_are_not_followed_for_ever(sent):
+    """A page that is loaded again is another view, and nobody says that the old one has left."""
+    source = FakeSource(job("1", State.PROCESSING))
+    source.logs["1"] = b"hi\n"
+    table = greeted(source, sent)
+    for n in range(3 * FOLLOWING_MAX):
+        what = {"op": "follow", "rid": str(n), "view": str(n), "job": "1", "attempt": 1}
+        table.answer(what)
+    table.turn()
+
+    views = [str(n) for n in range(2 * FOLLOWING_MAX, 3 * FOLLOWING_MAX)]
+    assert views == [piece["view"] for piece, _ in sent.take("log")]
+
+
 def test_answers_are_not_kept_for_ever(sent):
     """The memory of what was asked is bounded."""
     table = LiveTable(FakeSource(), sent)
@@ -507,21 +521,49 @@ def test_running_job_is_searched_again_when_it_has_printed_more(sent, monkeypatc
     now_s = 0.0
     monkeypatch.setattr(searching, "time", SimpleNamespace(perf_counter=lambda: now_s))
     source = FakeSource(job("1", State.PROCESSING), job("2", State.PROCESSING))
+    source.logs["1"] = b"well\n"
     table = greeted(source, sent)
     table.answer({"op": "find", "rid": "1", "view": "v", "query": "oops"})
     table.turn()
-    source.logs["1"] = b"oops\nwell\n"
+    source.logs["1"] += b"oops\nwell\n"
     table.turn()
     now_s = searching.AGAIN_S
     table.turn()
     assert {"1": "oops"} == found(sent)
-    source.logs |= {"1": b"oops\nwell\nwell\nyes\n", "2": b"no\noops\nno\n"}
+    source.logs |= {"1": b"well\noops\nwell\nyes\n", "2": b"no\noops\nno\n"}
     table.turn()
     assert {} == found(sent)
     now_s += searching.AGAIN_S
     table.turn()
 
     assert {"2": "oops"} == found(sent)
+
+
+def test_words_are_found_where_the_browser_does_not_see_them(sent):
+    """It has the beginning of a long command; the kernel has all of it."""
+    table = greeted(FakeSource(job("1", command="make " + "x" * 5000 + " needle")), sent)
+    table.answer({"op": "find", "rid": "1", "view": "v", "query": "make needle"})
+    table.turn()
+
+    assert {"1": "make needle"} == found(sent)
+
+
+def test_new_job_with_the_id_of_one_that_was_pruned_is_a_new_row(sent):
+    """Even if both happened since the last turn; and it is searched, and found, anew."""
+    source = FakeSource(job("1", State.COMPLETED, command="old"))
+    source.logs["1"] = b"needle\nend\n"
+    table = greeted(source, sent)
+    table.answer({"op": "find", "rid": "1", "view": "v", "query": "needle"})
+    table.turn()
+    assert {"1": "needle"} == found(sent)
+    source.put(job("1", State.COMPLETED, command="new", order=99))
+    table.turn()
+    [(_, body)] = sent.take("delta")
+
+    assert ["1"] == body["gone"]
+    assert [["1", "", "new"]] == [row[:3] for row in body["new"]]
+    assert "changed" not in body
+    assert any("needle" in row for row in body["said"])
 
 
 def test_two_views_search_for_their_own_words(sent):
@@ -617,6 +659,7 @@ class FakeTable:
 
     def stumble(self, error: Exception) -> None:
         self.stumbled += 1
+        raise error
 
 
 def test_pusher_gives_turns_while_somebody_watches(monkeypatch):

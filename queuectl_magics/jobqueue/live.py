@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections import deque
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -28,9 +29,15 @@ if TYPE_CHECKING:
     from queuectl_magics.jobqueue.jobqueue import JobQueue
 
 REFRESH_S = 30.0
+TABLES_MAX = 8
 CANCELLABLE = states_that_take(Cancelled)
 RETRYABLE = states_that_take(Retried) - {State.COMPLETED}  # what went well is no failure to mend
 TRIES = 3
+
+
+_hooks: deque[Callable[..., None]] = (
+    deque()
+)  # of the newest tables, by which a cell's end is heard
 
 
 class QueueSource:
@@ -159,6 +166,9 @@ class Live:
         self._publish(data={**data, "text/plain": self._one_line()}, metadata=metadata)
         self._send_still(update=False)
         shell.events.register("post_run_cell", self._after_cell)
+        _hooks.append(self._after_cell)
+        if len(_hooks) > TABLES_MAX:  # a cell that is run again leaves a table that nobody sees
+            shell.events.unregister("post_run_cell", _hooks.popleft())
 
     def _one_line(self) -> str:
         return f"Live table of {self._queue.home}"

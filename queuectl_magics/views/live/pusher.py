@@ -8,6 +8,7 @@ nothing: its table says so to its viewers and is tried again.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from functools import cache
@@ -63,7 +64,8 @@ class Pusher:
                 try:
                     table.turn()
                 except Exception as error:  # noqa: BLE001 - this thread has nobody to raise to
-                    table.stumble(error)
+                    with contextlib.suppress(Exception):  # it may be sending that has failed
+                        table.stumble(error)
             if not watched:
                 self._bell.wait()
             elif self._bell.wait(TURN_S):

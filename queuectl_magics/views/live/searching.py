@@ -1,10 +1,11 @@
 """Which jobs have printed what somebody searches for.
 
-The browser has ids, names, commands and last lines, and finds those itself. All that the jobs have
-printed stays with the kernel: while a search stands in some view, logs are read in the background,
-the newest job first, and the browser is told of each that holds the words. The rules here: a turn
-takes no longer than it is allowed to; of a log only the end is read; and a job is read again when
-it has changed or, once a second, has printed more, for the words may be there now.
+The browser has ids, names, commands and last lines, as far as it shows them, and finds these
+itself. The rest stays with the kernel, above all what the jobs have printed: while a search stands
+in some view, logs are read in the background, the newest job first, and the browser is told of
+each job that holds the words. The rules here: a turn takes no longer than it may; of a log only
+the end is read; and a job is read again when it has changed or, once a second, has printed more,
+for the words may be there now.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from collections import deque
 from collections.abc import Iterable
 
 from queuectl_magics.job import JobRecord
+from queuectl_magics.views.live import wire
 from queuectl_magics.views.live.source import Source
 
 SEARCHED_BYTES = 64 * 1024
@@ -55,6 +57,11 @@ class Searching:
         if self._queries:
             self._waiting.extend(jobs)
 
+    def drop(self, ids: Iterable[str]) -> None:
+        """Forget jobs that are gone, and with them what was told of them."""
+        for id in ids:
+            self._told.pop(id, None)
+
     def hear(self, jobs: Iterable[JobRecord]) -> None:
         """Hear that *jobs*, which run, have printed more."""
         if self._queries:
@@ -85,9 +92,14 @@ class Searching:
 
     def _fitting(self, job: JobRecord, queries: Iterable[tuple[str, list[str]]]) -> list[str]:
         """Return the queries that *job* fits, but for those that the browser finds itself."""
-        known = f"#{job.id}\n{job.name or ''}\n{job.command}\n".lower()
+        id, name, command = wire.fixed(job)
+        known = f"#{id}\n{name}\n{command}\n".lower()
         missing = [(query, words) for query, words in queries if not _holds(known, words)]
-        text = known + self._output(job) if missing and job.attempt else known
+        if not missing:
+            return []
+        text = f"{known}{job.name or ''}\n{job.command}\n".lower()
+        if job.attempt:
+            text += self._output(job)
         return [query for query, words in missing if _holds(text, words)]
 
     def _output(self, job: JobRecord) -> str:

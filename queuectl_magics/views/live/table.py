@@ -30,6 +30,7 @@ LEASE_S = 20.0
 STANDING_S = 1.0
 SNAPSHOT_TAILS_S = 0.05
 ANSWERS_MAX = 200
+FOLLOWING_MAX = 8
 
 
 Send = Callable[[dict[str, Any], list[bytes] | None], None]
@@ -60,7 +61,7 @@ class LiveTable:
         self._wanted: set[str] = set()
         self._watched_until_s = 0.0
         self._wants_all = False
-        self._known: set[str] = set()
+        self._known: dict[str, int] = {}
         self._seq: int | None = None
         self._epoch = os.urandom(4).hex()
         self._number = 0
@@ -145,7 +146,10 @@ class LiveTable:
     def _follow(self, content: dict[str, Any]) -> dict[str, Any]:
         view, job, attempt = str(content["view"]), str(content["job"]), int(content["attempt"])
         with self._lock:
+            self._following.pop(view, None)
             self._following[view] = Following(self._source, view, job, attempt)
+            while len(self._following) > FOLLOWING_MAX:  # of a page that was left nobody tells us
+                del self._following[next(iter(self._following))]
         return {}
 
     # --- what the browser is sent -------------------------------------------------------------
@@ -182,7 +186,7 @@ class LiveTable:
 
     def _send_snapshot(self, changes: Changes) -> None:
         self._number += 1
-        self._known = {job.id for job in changes.jobs}
+        self._known = {job.id: job.order for job in changes.jobs}
         self._tails.forget()
         self._searching.begin()
         self._tails.note(changes.jobs)
@@ -194,17 +198,21 @@ class LiveTable:
             self._send({**head, "first": first, "now": _now_ms()}, packed)
 
     def _send_delta(self, changes: Changes) -> None:
+        new = [job for job in changes.jobs if self._known.get(job.id) != job.order]
+        changed = [job for job in changes.jobs if self._known.get(job.id) == job.order]
+        # of those that are new, some have the id of one that was pruned since the last turn
+        gone = [*changes.gone, *(job.id for job in new if job.id in self._known)]
+        for id in gone:
+            self._known.pop(id, None)
+        self._known.update((job.id, job.order) for job in new)
+        self._tails.drop(gone)
         self._tails.note(changes.jobs)
-        self._tails.drop(changes.gone)
-        new = [job for job in changes.jobs if job.id not in self._known]
-        changed = [job for job in changes.jobs if job.id in self._known]
-        self._known.update(job.id for job in new)
-        self._known.difference_update(changes.gone)
+        self._searching.drop(gone)
         self._searching.note(changes.jobs)
         found = [(job.id, self._tails.read(job), words) for job, words in self._searching.look()]
         spoken = self._tails.look()
-        self._searching.hear(self._tails.running(id for id, _ in spoken))
-        body = wire.delta(new=new, changed=changed, spoken=spoken, found=found, gone=changes.gone)
+        self._searching.hear(self._tails.grown)
+        body = wire.delta(new=new, changed=changed, spoken=spoken, found=found, gone=gone)
         queue = self._queue()
         if not body and queue is None:
             return

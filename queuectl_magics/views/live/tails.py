@@ -23,9 +23,15 @@ ALWAYS_RUNNING = 64
 
 
 class Tails:
-    """The last lines of the jobs of *source*."""
+    """The last lines of the jobs of *source*.
+
+    Attributes:
+        grown: the running jobs that had printed more at the last look.
+
+    """
 
     def __init__(self, source: Source) -> None:
+        self.grown: list[JobRecord] = []
         self._source = source
         self._running: dict[str, JobRecord] = {}
         self._seen: dict[str, tuple[int, int]] = {}
@@ -65,10 +71,8 @@ class Tails:
         for id in ids:
             self._running.pop(id, None)
             self._said.pop(id, None)
-
-    def running(self, ids: Iterable[str]) -> list[JobRecord]:
-        """Return those of the jobs with these *ids* that run."""
-        return [self._running[id] for id in ids if id in self._running]
+            self._seen.pop(id, None)
+            self._heads.pop(id, None)
 
     @property
     def heard(self) -> dict[str, Said]:
@@ -78,6 +82,7 @@ class Tails:
     def look(self, budget_s: float = TURN_S) -> list[tuple[str, Said]]:
         """Return what is new, for as long as the budget lasts."""
         until_s = time.perf_counter() + budget_s
+        self.grown = []
         spoken = [(job.id, found) for job in self._in_turn() if (found := self._listen(job))]
         while self._waiting and time.perf_counter() < until_s:
             job = self._waiting.popleft()
@@ -100,6 +105,7 @@ class Tails:
         if self._seen.get(job.id) == (job.attempt, size):
             return None
         self._seen[job.id] = job.attempt, size
+        self.grown.append(job)
         found = self.read(job, size)
         if self._said.get(job.id) == found:
             return None

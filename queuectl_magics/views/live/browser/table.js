@@ -68,6 +68,7 @@ function makeEar(table, view, answered) {
     if (message.epoch !== epoch || message.number !== number + 1) return mend();
     number = message.number;
     let moved = added.length + gone.length;
+    gone.forEach(rows.drop); // first: an id may have been given to another job since
     for (const values of added) rows.add(values.map((value) => [value]));
     for (const [id, ...values] of changed) {
       const n = rows.at.get(id);
@@ -78,7 +79,6 @@ function makeEar(table, view, answered) {
       if (rows.at.has(id)) rows.say(rows.at.get(id), ...words);
       if (words[2]) table.rearrange();
     }
-    gone.forEach(rows.drop);
     if (moved || table.view.query) table.noteMoved(moved);
     table.paintSoon();
   }
