@@ -94,6 +94,9 @@ class Lock:
         if fd >= 0:
             os.close(fd)
 
+    def __del__(self) -> None:
+        self.close()
+
     def holder(self) -> str:
         """Name who holds the lock, as far as the system tells."""
         inode = f":{self._inode} "

@@ -44,7 +44,8 @@ REMAINS_LOOK_S = 0.005
 
 # Descriptor 9 is the run file: dash can redirect to one-digit descriptors only. $1 is the
 # directory, $2 the command. Each record names the run that it is of, so that one left from another
-# run is never believed. None of them dies of TERM, INT or HUP without having written its record.
+# run is never believed. None of them dies of what a command may send to all of its group (TERM,
+# USR1 …) without having written its record.
 #
 # Three ways to run the command, because a fork costs as much as the rest of the recorder:
 # `_DIRECT`: by the recorder's own shell, whose EXIT trap writes the record; for a command that
@@ -53,11 +54,17 @@ REMAINS_LOOK_S = 0.005
 # `_NESTED`: by a shell of its own, for a command that asks for its own pid: in a subshell `$$` is
 #   still the recorder.
 _PID = 'printf \'{"pid":%d,"run":"%s"}\\n\' $$ "$QUEUECTL_RUN" >&9; cd "$1" && '
-_BEGIN = "trap : TERM INT HUP; " + _PID
+_TAKEN = ("HUP", "INT", "TERM", "QUIT", "USR1", "USR2", "ALRM", "PIPE")
+_BEGIN = f"trap : {' '.join(_TAKEN)}; {_PID}"
 _END = '; c=$?; printf \'{"code":%d,"run":"%s"}\\n\' $c "$QUEUECTL_RUN" >&9; exit $c'
-_DIRECT = (
-    'trap "command printf \'{\\"code\\":%d,\\"run\\":\\"%s\\"}\\n\' \\$? $QUEUECTL_RUN >&9" EXIT; '
-    "trap 'exit 129' HUP; trap 'exit 130' INT; trap 'exit 143' TERM; " + _PID + 'eval "set --; $2"'
+_DIRECT = "".join(
+    (
+        'trap "command printf \'{\\"code\\":%d,\\"run\\":\\"%s\\"}\\n\'',
+        ' \\"\\$?\\" $QUEUECTL_RUN >&9" EXIT; ',
+        *(f"trap 'exit {128 + signal.Signals['SIG' + name]}' {name}; " for name in _TAKEN),
+        _PID,
+        'eval "set --; $2"',
+    )
 )
 _EVAL = _BEGIN + '(eval "set --; $2")' + _END
 _NESTED = _BEGIN + 'sh -c "$2"' + _END
@@ -226,13 +233,15 @@ def ended_at(path: StrPath) -> datetime:
     return datetime.fromtimestamp(os.stat(path).st_mtime, tz=UTC)
 
 
-def age_s(path: StrPath) -> float:
+def age_s(path: StrPath, marker: str) -> float:
     """Return for how many seconds the attempt's recorder has lived; 0 if that cannot be told.
 
     By the system's own clock since its start, so that setting the wall clock changes nothing.
     Source: proc(5), `/proc/pid/stat` field 22, in ticks since boot.
     """
-    pid = read_record(path).pid
+    pid = read_record(path, marker).pid
+    if pid is None or not _carries(pid, f"{MARKER_VARIABLE}={marker}".encode()):
+        return 0.0
     try:
         stat = (PROC / str(pid) / "stat").read_bytes().rpartition(b")")[2].split()
         ticks = int(stat[19]) / os.sysconf("SC_CLK_TCK")

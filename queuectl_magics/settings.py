@@ -21,6 +21,7 @@ RETRIES_MAX = 1_000_000
 SECONDS_MAX = 10 * 365 * 86_400.0
 COUNT_MAX = 1_000
 KEPT_MAX = 10_000_000
+SIZE_MAX = 2**50
 BASE_MAX = 1_000_000.0
 
 _UNITS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0}
@@ -84,7 +85,11 @@ def parse_size_bytes(text: str | int) -> int:
     if found is None:
         msg = f"{str(text)!r} is no size: write 500000, 64k, 256M or 2G"
         raise InvalidInputError(msg)
-    return int(float(found[1]) * 1024 ** " kmgt".index(found[2] or " "))
+    size = float(found[1]) * 1024 ** " kmgt".index(found[2] or " ")
+    if size > SIZE_MAX:
+        msg = f"{str(text)[:40]!r} is too large for a size: at most {SIZE_MAX:,} bytes"
+        raise InvalidInputError(msg)
+    return int(size)
 
 
 def _whole(text: str, low: int, high: int) -> int:

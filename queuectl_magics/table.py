@@ -21,6 +21,7 @@ from queuectl_magics.job import PROCESSING, WAITING, JobRecord, State
 from queuectl_magics.lifecycle import evolve
 
 NUMBER_DIGITS_MAX = 15
+HEAP_SLACK = 4096
 REMEMBERED_EVENTS_MAX = 65_536
 
 Change = tuple[str, JobRecord | None, JobRecord | None, datetime]
@@ -121,6 +122,8 @@ class Table:
                 self.processing.add(id)
             elif self._ready is not None and state in WAITING:
                 self._file(after, self._ready)
+                if not (len(self._ready) + len(self._later)) % HEAP_SLACK:
+                    self._drop_heaps_if_stale()
         self.seq += 1
         self._touched.append(id if before is None else before.id)  # not each event's own copy
         if self.last_at is None or at > self.last_at:
@@ -137,6 +140,15 @@ class Table:
             heapq.heappush(self._later, (job.due_at, job.seq, job.id))
         else:
             heapq.heappush(ready, (-job.priority, job.order, job.seq, job.id))
+
+    def _drop_heaps_if_stale(self) -> None:
+        """Forget the heaps when they hold far more than waits: here nobody takes anything out."""
+        waiting = sum(self.counts[state] for state in WAITING)
+        if (
+            self._ready is not None
+            and len(self._ready) + len(self._later) > HEAP_SLACK + 2 * waiting
+        ):
+            self._ready, self._later = None, []
 
     def _line(self) -> list[tuple[int, int, int, str]]:
         """Return the heap of what may run now, putting everyone in line at the first call."""

@@ -12,14 +12,13 @@ import re
 
 from queuectl_magics.errors import InvalidInputError, did_you_mean
 from queuectl_magics.job import JobSpec, State
-from queuectl_magics.settings import BASE_MAX, RETRIES_MAX, SECONDS_MAX
+from queuectl_magics.settings import BASE_MAX, RETRIES_MAX, SECONDS_MAX, SIZE_MAX
 
 COMMAND_BYTES_MAX = 8 * 1024 * 1024
 UTF8_BYTES_MAX = 4
 PRIORITY_MAX = 1_000_000
 TIMEOUT_S_MIN = 0.001
 OUTPUT_MIN = 16 * 1024
-OUTPUT_MAX = 2**50
 NAME_LENGTH_MAX = 200
 ID_LENGTH_MAX = 64
 _ID = re.compile(rf"[A-Za-z0-9_][A-Za-z0-9._-]{{0,{ID_LENGTH_MAX - 1}}}")
@@ -47,7 +46,7 @@ def check(spec: JobSpec) -> None:
     check_range("backoff_jitter", spec.backoff_jitter, 1)
     check_range("timeout_s", spec.timeout_s, SECONDS_MAX, low=TIMEOUT_S_MIN)
     check_range("grace_s", spec.grace_s, SECONDS_MAX)
-    check_range("output_bytes_max", spec.output_bytes_max, OUTPUT_MAX, low=OUTPUT_MIN)
+    check_range("output_bytes_max", spec.output_bytes_max, SIZE_MAX, low=OUTPUT_MIN)
     check_range("delay_s", spec.delay_s, SECONDS_MAX)
     check_range("priority", spec.priority, PRIORITY_MAX, low=-PRIORITY_MAX)
     if spec.cwd is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gc
 import os
 import re
 import shutil
@@ -80,6 +81,27 @@ def test_queue_is_a_context_that_can_be_opened_again(home):
         assert [job] == again.jobs()
         assert "kept\n" == again.job("1").output
         assert home == again.home
+
+
+def test_queue_that_is_dropped_leaves_no_descriptor_open(home):
+    """Few people close what they have asked only one thing."""
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(5):
+        JobQueue(home).status()
+    gc.collect()
+
+    assert before == len(os.listdir("/proc/self/fd"))
+
+
+def test_error_of_a_job_that_failed_is_text(queue, monkeypatch):
+    """Names of files, and what was printed, may hold anything at all."""
+    job = queue.enqueue("true")
+    record = replace(job.record, state=State.DEAD, reason="no \x1b]0;gotcha\x07dir")
+    monkeypatch.setattr(Job, "record", record)
+    with pytest.raises(JobFailedError) as failed:
+        job.check()
+
+    assert str(failed.value).isprintable()
 
 
 def test_two_queues_on_one_home_in_one_process_see_the_same_jobs(queue, home):

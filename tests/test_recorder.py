@@ -96,6 +96,7 @@ LINES = [
     "return 6; echo unreachable",
     'read x; echo "<$x> $?"',
     "IFS=:; a=1:2; echo $a",
+    "IFS=1; false",
     "PATH=/nowhere; QUEUECTL_RUN=other; LC_ALL=C; exit 14",
     "QUEUECTL_RUN=other; PATH=/nowhere; false",
     "unset QUEUECTL_RUN; false",

@@ -102,11 +102,26 @@ def test_age_counts_from_the_start(attempt, until, held):
     running = attempt(held)
     until(lambda: b"begun" in running.output)
 
-    assert until(lambda: recorder.age_s(running.path) > 0.05)
-    assert recorder.age_s(running.path) < 60
+    assert until(lambda: recorder.age_s(running.path, running.marker) > 0.05)
+    assert recorder.age_s(running.path, running.marker) < 60
     (running.folder / "go").touch()
     running.wait()
-    assert 0 == recorder.age_s(running.path)
+    assert 0 == recorder.age_s(running.path, running.marker)
+
+
+@pytest.mark.parametrize("name", recorder._TAKEN)
+@pytest.mark.parametrize("by", ["sh", "python3"])
+def test_signal_to_all_of_its_group_is_an_end_like_any_other(attempt, name, by):
+    """A command may end all that it has started so: it has failed, and was not interrupted."""
+    number = int(signal.Signals[f"SIG{name}"])
+    program = f"import os, signal; signal.signal({number}, 0); os.killpg(0, {number})"
+    line = {"sh": f"kill -{number} 0; sleep 60", "python3": f"python3 -c '{program}'; sleep 60"}[
+        by
+    ]
+    running = attempt(line)
+    running.wait()
+
+    assert 128 + number == recorder.read_record(running.path, running.marker).code
 
 
 # --- killing the tree ----------------------------------------------------------------------------

@@ -49,7 +49,7 @@ def test_attempt_that_never_was_is_not_running(tmp_path):
     assert not recorder.is_running(path)
     assert recorder.RunRecord() == recorder.read_record(path)
     assert 0 == recorder.signal_tree(path, "marker", signal.SIGKILL)
-    assert 0 == recorder.age_s(path)
+    assert 0 == recorder.age_s(path, "marker")
 
 
 def test_attempt_being_prepared_is_running(tmp_path):

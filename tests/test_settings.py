@@ -150,3 +150,10 @@ def test_settings_of_a_newer_version_are_passed_over(tmp_path):
     (tmp_path / "config.json").write_text('{"count": 3, "colour": "blue"}')
 
     assert Config(count=3) == settings.read_config(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["9" * 400, "9" * 320 + "k", "2000T"])
+def test_size_that_no_disk_has_is_refused(text):
+    """However many digits somebody's finger left on the key."""
+    with pytest.raises(InvalidInputError, match="is too large for a size"):
+        parse_size_bytes(text)

@@ -16,7 +16,7 @@ from queuectl_magics.events import (
 )
 from queuectl_magics.job import State
 from queuectl_magics.lifecycle import IllegalTransitionError
-from queuectl_magics.table import Table
+from queuectl_magics.table import HEAP_SLACK, Table
 from tables import STATES, T0, enqueued, ids, leased, seconds
 
 
@@ -380,3 +380,15 @@ def test_touched_is_unknown_beyond_what_is_remembered():
     assert table.touched_since(6) is None
     assert table.touched_since(8) is None
     assert set() == table.touched_since(7)
+
+
+def test_heaps_do_not_grow_where_nobody_takes_anything_out():
+    """A process whose worker has stopped goes on reading what others enqueue and finish."""
+    table = table_of(*map(enqueued, ["first"]))
+    assert ["first"] == ids(table.pick_due(T0, 10))
+    for n in range(3 * HEAP_SLACK):
+        table.fold(enqueued(str(n)))
+        table.fold(Cancelled(at=T0, id=str(n), attempt=0))
+
+    assert len(table._ready or ()) <= HEAP_SLACK
+    assert ["first"] == ids(table.pick_due(T0, 10))

@@ -205,8 +205,10 @@ def logs(
     show_text = str if raw else lambda piece: words.clean(piece, keep_colour=session.colour)
     if not follow:
         return Log(show_text(job.logs(attempt=attempt, lines=lines)))
+    is_asked_again = session.json_only or not session.foreground  # a terminal has seen it all
     kept = []
     for piece in job.follow(lines=lines):
-        kept.append(piece)
+        if is_asked_again:
+            kept.append(piece)
         session.write("\r".join(map(show_text, piece.split("\r"))))  # progress bars keep moving
     return Log(show_text("".join(kept)), followed=True)

@@ -190,7 +190,7 @@ class _Placed:
 
     def age_s(self) -> float:
         """Return for how many seconds its recorder has lived."""
-        return recorder.age_s(self.path)
+        return recorder.age_s(self.path, self._marker)
 
     def printed_bytes(self) -> int:
         """Return the length of its log, with what was dropped."""

@@ -211,7 +211,7 @@ class Job:
         if record.state is State.COMPLETED:
             return self
         last = words.clean(self.logs(lines=10))
-        why = f": {record.reason}" if record.reason else ""
+        why = f": {words.one_line(record.reason)}" if record.reason else ""
         msg = f"job {self.id} is {record.state}{why}" + (f"\n{last}" if last else "")
         raise JobFailedError(msg)
 

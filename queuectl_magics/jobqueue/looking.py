@@ -127,8 +127,9 @@ class Looking:
 
         The arguments are those of `records`.
         """
-        records = self.records(state, refs=refs)
-        with self.store.reading() as table:
+        with self.store.reading():  # the jobs and their counts are of the same moment
+            records = self.records(state, refs=refs)
+            table = self.store.table
             counts, busy = dict(table.counts), len(table.processing)
         workers = self.workers()
         return Status(

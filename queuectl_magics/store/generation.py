@@ -63,6 +63,9 @@ class Generation:
         if fd >= 0:
             os.close(fd)
 
+    def __del__(self) -> None:  # a queue that is dropped, as in `JobQueue().status()`
+        self.close()
+
     # --- reading ------------------------------------------------------------------------------
 
     def take(self, data: bytes, start: int = 0) -> bytes:
