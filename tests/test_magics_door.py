@@ -292,6 +292,41 @@ def test_a_job_is_assigned_and_bound(notebook):
     assert "x" in cell.out
 
 
+@pytest.mark.parametrize(
+    "code",
+    [
+        "%enqueue -o job -i python print({s!r}, {n})",
+        "%%job -o job -i python -e\nprint({s!r}, {n})",
+    ],
+)
+def test_values_are_quoted_for_a_shell_only_where_one_reads_them(notebook, code):
+    """A Python program gets them as Python writes them, from a line and from a cell."""
+    notebook.run("s = \"a 'b'\"; n = 2")
+    notebook.run(code)
+    notebook.run("job.wait(60)")
+
+    assert "a 'b' 2\n" == notebook.shell.user_ns["job"].output
+
+
+@pytest.mark.parametrize("how", ["its directory is gone", "its settings cannot be read"])
+def test_a_refusal_leaves_the_worker_alone(notebook, tmp_path, monkeypatch, until, how):
+    """What waits goes on to be run, and what runs to be settled, whatever was refused."""
+    notebook.run("%enqueue -o job sleep 0.2")
+    queue = notebook.shell.user_ns["job"].queue
+    own, config = queue.own_worker, queue.home / "config.json"
+    if how.startswith("its directory"):
+        (tmp_path / "gone").mkdir()
+        monkeypatch.chdir(tmp_path / "gone")
+        (tmp_path / "gone").rmdir()
+    else:
+        config.write_text("garbage")
+    notebook.refused("%enqueue echo x")
+    config.unlink(missing_ok=True)
+
+    assert until(lambda: "completed" == notebook.shell.user_ns["job"].state)
+    assert own.is_alive()
+
+
 def test_json_prints_json_and_nothing_else(notebook):
     """`--json` is for programs; the name is bound all the same."""
     cell = notebook.run("%enqueue --json -o job echo a")

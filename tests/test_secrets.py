@@ -198,6 +198,41 @@ def test_a_cell_shows_no_secret(notebook, own_home):
     assert "TOKEN" in repr(again.value)
 
 
+@pytest.mark.parametrize("form", ["--env TOKEN={token!secret}", "--env=TOKEN={token!secret}"])
+def test_a_secret_may_be_the_value_of_a_variable(notebook, form):
+    """It is hidden there anyway; what it holds is not read again."""
+    notebook.run(f"token = {CANARY + '{x} $y'!r}; x = 1")
+    cell = notebook.run(f'%enqueue -o job {form} printf %s "$TOKEN"')
+    notebook.run("job.wait(60)")
+
+    assert CANARY + "{x} $y" == notebook.shell.user_ns["job"].output
+    assert CANARY not in repr(cell)
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "%enqueue -n {token!secret} echo",
+        "%enqueue -i python print({token!secret})",
+        "%%job -i python -e\nprint('{token!secret}')",
+        '%enqueue {"command": "echo {token!secret}"}',
+    ],
+)
+def test_a_secret_that_would_be_kept_or_shown_is_refused(notebook, code):
+    """And not passed on as those very characters, with which the job would go wrong later."""
+    notebook.run(f"token = {CANARY!r}")
+
+    assert "and in --env NAME={token!secret}" in notebook.refused(code)
+    assert [] == notebook.run("%queue_list").value
+
+
+def test_a_secret_of_an_unknown_name_is_refused_as_a_variable_too(notebook):
+    """A wrong credential would be noticed much later."""
+    line = notebook.refused("%enqueue --env TOKEN={tokn!secret} true")
+
+    assert "{tokn!secret} is no expression of names that are known" in line
+
+
 @pytest.mark.parametrize(
     "words",
     [

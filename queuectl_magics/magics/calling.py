@@ -17,6 +17,7 @@ import sys
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +32,7 @@ from queuectl_magics.jobqueue import Job, JobQueue
 from queuectl_magics.magics.bar import Bar
 from queuectl_magics.magics.expansion import expand
 from queuectl_magics.magics.grammar import split_options, split_words
-from queuectl_magics.magics.hiding import expand_hiding
+from queuectl_magics.magics.hiding import expand_for_variable, expand_hiding, refuse_hidden
 from queuectl_magics.magics.names import LINE_MAGICS, PREFIX
 from queuectl_magics.views.words import one_line
 
@@ -112,7 +113,7 @@ class Call(Session):
             raise InvalidInputError(msg)
         if not words and not text:
             words = ["--help"]
-        return self._enqueued(ENQUEUE, words, self._command(text))
+        return self._enqueued(ENQUEUE, words, self._command(text, _program(self, words)))
 
     def script(self, line: str, body: str) -> Any:
         """Enqueue the cell *body* as a script."""
@@ -128,22 +129,31 @@ class Call(Session):
             self._door.start_worker()
         return None if self.json_only else value
 
-    def _command(self, text: str) -> str:
+    def _command(self, text: str, program: str) -> str:
         """Return the command as it is to be enqueued: expanded, or a JSON object as it stands."""
         if text[:1] in {"'", '"'} and text[-1:] == text[:1] and looks_like_object(text[1:-1]):
-            return text[1:-1]  # as it was quoted for a terminal
-        return text if looks_like_object(text) else self.expand(text)
+            text = text[1:-1]  # as it was quoted for a terminal
+        if looks_like_object(text):
+            refuse_hidden(text)
+            return text
+        return self.expand(text, quote=_is_shell(program))
 
     def expand(self, text: str, *, quote: bool = True) -> str:
-        """Return *text* with the values of its `{expr}`."""
+        """Return *text* with the values of its `{expr}`; *quote* if a shell reads it."""
         if not quote:
+            refuse_hidden(text)
             return expand(text, self._names, quote=False)
         expanded, hidden = expand_hiding(text, self._names)
         self.secrets |= hidden
         return expanded
 
     def _expand_all(self, words: list[str]) -> list[str]:
-        return [self.expand(word, quote=False) for word in words]
+        return [
+            expand_for_variable(word, self._names)
+            if before == "--env" or word.startswith("--env=")
+            else self.expand(word, quote=False)
+            for before, word in pairwise(["", *words])
+        ]
 
     # --- a verb and its value -------------------------------------------------------------------
 
@@ -235,8 +245,7 @@ def _enqueue_script(call: Call, /, command: tuple[str, ...], **options: Any) -> 
     if first.startswith("#!") and "shell" not in given:
         given["shell"] = first.removeprefix("#!").strip()
     if call.expands:
-        program = shlex.split(given.get("shell", "sh"))[0]
-        body = call.expand(body, quote=os.path.basename(program) in SHELLS)
+        body = call.expand(body, quote=_is_shell(given.get("shell", "sh")))
     given = with_secrets(given, call)
     return call.queue.enqueue_all([{"command": body, **given}])[0]
 
@@ -286,6 +295,21 @@ JOB = _in_notebook(
     ),
 )
 JOB.callback = _enqueue_script
+
+
+def _program(call: Call, words: list[str]) -> str:
+    """Return the program that *words*, the options of `%enqueue`, name to run the command."""
+    args = [*words, "--", "true"]
+    context = ENQUEUE.make_context("%enqueue", args, obj=call, resilient_parsing=True)
+    return context.params.get("shell") or "sh"
+
+
+def _is_shell(program: str) -> bool:
+    try:
+        words = shlex.split(program)
+    except ValueError:  # which is told when the job is checked
+        words = []
+    return bool(words) and os.path.basename(words[0]) in SHELLS
 
 
 def command_of(magic: str) -> click.Command:

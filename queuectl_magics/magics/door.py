@@ -21,7 +21,7 @@ from traitlets import Bool, TraitError, Unicode, observe, validate
 from traitlets.config import Config, Configurable
 
 from queuectl_magics import variables
-from queuectl_magics.errors import HomeError, QueuectlError
+from queuectl_magics.errors import HomeGoneError, QueuectlError
 from queuectl_magics.magics.completion import Completion
 from queuectl_magics.magics.names import CELL_MAGICS, LINE_MAGICS
 
@@ -120,7 +120,7 @@ class QueueMagics(Configurable):
         queue = self._queues[home]
         if not queue.store.paths.journal.exists():
             msg = f"the queue's home {home} was deleted: what comes next goes into a new queue"
-            raise HomeError(msg)
+            raise HomeGoneError(msg)
         queue.plain = self.is_plain
         return queue
 
@@ -135,7 +135,7 @@ class QueueMagics(Configurable):
             self.queue.worker(kind="kernel")
 
     def _forget_queue(self) -> None:
-        """Close the queue whose home is of no use, so that the next call opens it anew."""
+        """Close the queue whose home is gone, so that the next call makes a new one."""
         home = self.home_path
         queue = self._queues.pop(home, None)
         if queue is not None:
@@ -201,7 +201,7 @@ class QueueMagics(Configurable):
         with one_red_line(f"%{name}" if cell is None else f"%%{name}"):
             try:
                 return call.magic(name, line, cell)
-            except HomeError:
+            except HomeGoneError:  # nothing else is wrong with a queue that has been opened
                 self._forget_queue()
                 raise
 

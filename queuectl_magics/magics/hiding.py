@@ -33,8 +33,51 @@ def expand_hiding(text: str, names: Mapping[str, object]) -> tuple[str, dict[str
         ('curl -H "$QUEUECTL_SECRET_1" a.b', {'QUEUECTL_SECRET_1': 'Bearer x'})
 
     """
+    marked, values = _mark(text, names)
+    probes = {word: f"{word}{_PROBE}" for word in values}
+    expanded = expand(marked, {**names, **probes})
     hidden: dict[str, str] = {}
-    marks: dict[str, str] = {}
+    for number, (word, value) in enumerate(values.items(), 1):
+        variable = _NAME.format(number=number)
+        hidden[variable] = value
+        expanded = _write(expanded, word, variable)
+    return expanded, hidden
+
+
+def expand_for_variable(text: str, names: Mapping[str, object]) -> str:
+    """Return `NAME=VALUE`, expanded: the value of a variable is hidden anyway.
+
+    Raises:
+        InvalidInputError: a secret is no expression of known names.
+
+    Example:
+        >>> expand_for_variable("TOKEN={auth!secret}", {"auth": "x"})
+        'TOKEN=x'
+
+    """
+    marked, values = _mark(text, names)
+    return expand(marked, {**names, **values}, quote=False)
+
+
+def refuse_hidden(text: str) -> None:
+    """Return if there is no secret in *text*, which is kept or shown as it is.
+
+    Raises:
+        InvalidInputError: there is one.
+
+    """
+    found = _SECRET.search(text)
+    if found is not None:
+        msg = (
+            f"{found[0]} can stand in a command that a shell runs, and in --env NAME={found[0]}, "
+            "for the command to read from its environment (nothing was enqueued)"
+        )
+        raise InvalidInputError(msg)
+
+
+def _mark(text: str, names: Mapping[str, object]) -> tuple[str, dict[str, str]]:
+    """Return *text* with an unknown word for each secret, and the values of these words."""
+    values: dict[str, str] = {}
 
     def mark(found: re.Match[str]) -> str:
         source = "{" + found[1] + "}"
@@ -42,18 +85,11 @@ def expand_hiding(text: str, names: Mapping[str, object]) -> tuple[str, dict[str
         if value == source:
             msg = f"{found[0]} is no expression of names that are known (nothing was enqueued)"
             raise InvalidInputError(msg)
-        variable = _NAME.format(number=len(hidden) + 1)
-        hidden[variable] = value
         word = f"q{os.urandom(8).hex()}"
-        marks[word] = variable
+        values[word] = value
         return "{" + word + "}"
 
-    marked = _SECRET.sub(mark, text)
-    probes = {word: f"{word}{_PROBE}" for word in marks}
-    expanded = expand(marked, {**names, **probes})
-    for word, variable in marks.items():
-        expanded = _write(expanded, word, variable)
-    return expanded, hidden
+    return _SECRET.sub(mark, text), values
 
 
 def _write(text: str, word: str, variable: str) -> str:
