@@ -79,10 +79,10 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     @property
     def policy(self) -> bytes:
-        """All but the command and the id, as JSON: in a sweep the same for every job.
+        """All but the command and the id, as bytes: in a sweep the same for every job.
 
         Raises:
-            TypeError, ValueError: a value of a kind that no job can have.
+            TypeError, ValueError, OverflowError: a value of a kind that no job can have.
 
         """
         return _encode(astuple(self)[_OWN:])
@@ -99,7 +99,7 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 _OWN = len(("command", "id"))
-_encode = msgspec.json.Encoder().encode
+_encode = msgspec.msgpack.Encoder().encode  # JSON knows no nan, and would make it None
 
 
 class Exit(msgspec.Struct, frozen=True, kw_only=True):

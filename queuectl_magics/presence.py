@@ -64,6 +64,8 @@ class Presence:
         fd = os.open(path, os.O_WRONLY)
         try:
             os.pwrite(fd, msgspec.json.encode(self.info).ljust(INFO_BYTES), 0)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, os.fspath(path)) from None
         finally:
             os.close(fd)
 

@@ -182,6 +182,7 @@ def write_setting(home: Path, key: str, value: str | float) -> Config:
 
     Raises:
         InvalidInputError: no such setting, or a value that does not fit; nothing was changed.
+        HomeError: the disk is full, or the settings cannot be read.
 
     """
     name = setting_name(key)
@@ -189,11 +190,16 @@ def write_setting(home: Path, key: str, value: str | float) -> Config:
     config = msgspec.structs.replace(read_config(home), **{name.replace("-", "_"): parsed})
     path = home / "config.json"
     draft = path.with_name(f"config.{os.getpid()}.tmp")
-    with open(draft, "wb", opener=_private) as file:
-        file.write(msgspec.json.format(msgspec.json.encode(config), indent=2) + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
+    try:
+        with open(draft, "wb", opener=_private) as file:
+            file.write(msgspec.json.format(msgspec.json.encode(config), indent=2) + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+    except OSError as error:
+        draft.unlink(missing_ok=True)
+        msg = f"{path} cannot be written ({error.strerror}): {name} is as it was"
+        raise HomeError(msg) from None
     return config
 
 

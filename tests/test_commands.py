@@ -278,7 +278,12 @@ def test_json_is_read_from_standard_input(queuectl, stdin, data, commands):
         (b'"echo hi"', "a job is a JSON object with at least a command"),
         (b'["echo hi"]', "a job is a JSON object with at least a command"),
         (b"null", "a job is a JSON object with at least a command"),
-        (b'{"command": "a"}\n{"command": }', "object 2 is no JSON (Expecting value: line 1 col"),
+        (
+            b'{"command": "a"}\n\n{"command": }',
+            "line 3 is no JSON (Expecting value, column 13): {",
+        ),
+        (b'{"command": "a"}\nnot json', "line 2 is no JSON (Expecting value, column 1): not json"),
+        (b'{\n"command": "a"\n"x"}', "this is no JSON (Expecting ',' delimiter: line 3"),
         (b'{"command": "a"}\n{"command": "a", "id": "b/c"}', "job 2 of 2: 'b/c' cannot be an id"),
         (b'[{"command": "a", "id": "x"}, {"command": "b", "id": "x"}]', "the id 'x' is taken"),
         (b'[{"command": "a"}, {"command": "b", "id": "old"}]', "the id 'old' is taken"),

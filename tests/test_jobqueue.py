@@ -251,6 +251,7 @@ def test_batch_is_accepted_whole_or_not_at_all(queue, wanted, line):
         ({"on_lost": "holdd"}, "Invalid enum value 'holdd' - at `$.on_lost`"),
         ({"max_retries": 2.5}, "Expected `int | null`, got `float` - at `$.max_retries`"),
         ({"priority": False}, "Expected `int`, got `bool` - at `$.priority`"),
+        ({"backoff_base": float("nan")}, "backoff_base is nan: it must be from 0"),
         ({"priority": object()}, "Expected `int`, got `object` - at `$.priority`"),
         ({"env": {"A": 1}}, "Expected `str`, got `int` - at `$.env[...]`"),
         ({"command": 5}, "Expected `str`, got `int` - at `$.command`"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import stat
 
 import msgspec
@@ -9,7 +11,13 @@ import pytest
 
 from queuectl_magics import settings
 from queuectl_magics.errors import HomeError, InvalidInputError
-from queuectl_magics.settings import Config, parse_duration_s, parse_size_bytes
+from queuectl_magics.settings import (
+    Config,
+    parse_duration_s,
+    parse_size_bytes,
+    read_config,
+    write_setting,
+)
 
 # --- durations and sizes -------------------------------------------------------------------------
 
@@ -150,6 +158,23 @@ def test_settings_of_a_newer_version_are_passed_over(tmp_path):
     (tmp_path / "config.json").write_text('{"count": 3, "colour": "blue"}')
 
     assert Config(count=3) == settings.read_config(tmp_path)
+
+
+def test_setting_on_a_full_disk_stays_as_it_was_and_leaves_nothing(tmp_path, monkeypatch):
+    """The line says which file, and what holds now."""
+    write_setting(tmp_path, "count", 2)
+
+    def full(_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(
+        HomeError, match=r"config.json cannot be written \(No space .*count is as it"
+    ):
+        write_setting(tmp_path, "count", 3)
+
+    assert 2 == read_config(tmp_path).count
+    assert ["config.json"] == [path.name for path in tmp_path.iterdir()]
 
 
 @pytest.mark.parametrize("text", ["9" * 400, "9" * 320 + "k", "2000T"])

@@ -163,6 +163,33 @@ def test_a_jobs_json_that_is_not_ours_is_told_and_not_touched(home):
     assert before == (home / "jobs.json").read_bytes()
 
 
+def test_what_no_other_verb_would_open_is_not_called_healthy(home, whole):
+    """The settings are no part of the store, but without them nothing can be done."""
+    (home / "config.json").write_text("garbage")
+    with pytest.raises(HomeError, match="mend it, or delete it to return to the defaults"):
+        repair.repair(home)
+
+
+def test_jobs_of_another_tool_that_cannot_be_imported_are_told(home):
+    """By repair as by everyone who would open the queue."""
+    home.mkdir()
+    (home / "jobs.json").write_text('[{"id": "a/b", "command": "true"}]')
+    with pytest.raises(RefusedError, match="cannot be imported: job 'a/b': 'a/b' cannot be an id"):
+        repair.repair(home)
+
+
+def test_what_a_repair_has_kept_makes_no_foreign_home(home, whole):
+    """Who removes everything else goes on with a new queue."""
+    (home / "journal.jsonl").unlink()
+    repair.repair(home)
+    for path in home.iterdir():
+        if path.is_file():
+            path.unlink()
+
+    with closing(Store(home)) as store:
+        assert {} == store.table.jobs
+
+
 def test_an_empty_home_is_healthy(home):
     """A queue that was never used has nothing to lose."""
     home.mkdir()

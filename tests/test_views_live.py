@@ -425,6 +425,19 @@ def test_logs_of_pages_that_are_gone_are_not_followed_for_ever(sent):
     assert views == [piece["view"] for piece, _ in sent.take("log")]
 
 
+def test_job_that_begins_anew_has_said_nothing(sent):
+    """What it printed before it was retried is in its log, and no news."""
+    source = FakeSource(job("1", State.DEAD, attempts=3, exit_code=3))
+    source.logs["1"] = b"out of memory\n"
+    table = greeted(source, sent)
+    source.put(job("1", State.PENDING, attempt=1, exit_code=3))
+    table.turn()
+    [(_, body)] = sent.take("delta")
+
+    assert [["1", "", None]] == body["said"]
+    assert "" == body["changed"][0][-1]
+
+
 def test_answers_are_not_kept_for_ever(sent):
     """The memory of what was asked is bounded."""
     table = LiveTable(FakeSource(), sent)

@@ -95,6 +95,12 @@ def test_failed_job_says_why_and_when_it_is_tried_again(fields, workers, why):
         ({"state": State.DEAD, "exit_code": 139}, "exit 139 (SIGSEGV?)"),
         ({"state": State.DEAD}, ""),
         ({"state": State.CANCELLED, "reason": "cancelled"}, "cancelled"),
+        ({"state": State.CANCELLED, "attempt": 1, "attempts": 1, "exit_code": 3}, "exit 3"),
+        ({"state": State.CANCELLED, "attempt": 1, "exit_code": 0}, ""),  # retried before
+        (
+            {"state": State.CANCELLED, "attempt": 1, "reason": "cancelled while running"},
+            "cancelled while running",
+        ),
         ({"state": State.COMPLETED, "exit_code": 0}, ""),
     ],
 )

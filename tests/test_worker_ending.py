@@ -12,7 +12,7 @@ import pytest
 from benches import HELD, MARK, SOON_S, begin, kill
 from queuectl_magics.engines.local import LocalEngine
 from queuectl_magics.job import State
-from queuectl_magics.validation import OUTPUT_MAX
+from queuectl_magics.settings import SIZE_MAX
 from queuectl_magics.worker import Stopping
 
 # --- stopping ------------------------------------------------------------------------------------
@@ -169,7 +169,7 @@ def test_cancel_from_elsewhere_is_heard_at_once(bench, elsewhere, until, only_be
     """A worker without a free slot, which was woken a moment ago, still hears of it."""
     bench.queue.worker()
     for number in "123":
-        bench.enqueue(HELD, output_bytes_max=OUTPUT_MAX)  # its log need not be looked at
+        bench.enqueue(HELD, output_bytes_max=SIZE_MAX)  # its log need not be looked at
         until(lambda number=number: f"{number}.1" in bench.runs)
         job = elsewhere.job(number)  # asking the worker's own queue would make it look
         job.cancel()

@@ -152,16 +152,27 @@ def _read_json(text: str) -> Any:
         msg = "this JSON is nested too deeply to describe jobs"
         raise InvalidInputError(msg) from None
     except ValueError as error:
-        lines = [line for line in text.split("\n") if line.strip()]
-        if len(lines) > 1 and all(map(looks_like_object, lines)):
-            return [_read_line(number, line) for number, line in enumerate(lines, 1)]
+        numbered = enumerate(text.split("\n"), 1)
+        lines = {number: line for number, line in numbered if line.strip()}
+        if len(lines) > 1 and (
+            _begins_with_object(lines) or all(map(looks_like_object, lines.values()))
+        ):
+            return [_read_line(number, line) for number, line in lines.items()]
         msg = f"this is no JSON ({error}): give an object, an array, or one object a line"
         raise InvalidInputError(msg) from None
+
+
+def _begins_with_object(lines: dict[int, str]) -> bool:
+    """Say whether the first of *lines* is a whole object: then each is meant to be one."""
+    try:
+        return isinstance(json.loads(next(iter(lines.values()))), dict)
+    except ValueError:
+        return False
 
 
 def _read_line(number: int, line: str) -> Any:
     try:
         return json.loads(line)
-    except ValueError as error:
-        msg = f"object {number} is no JSON ({error})"
+    except json.JSONDecodeError as error:
+        msg = f"line {number} is no JSON ({error.msg}, column {error.colno}): {line[:40]}"
         raise InvalidInputError(msg) from None

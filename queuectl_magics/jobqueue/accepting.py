@@ -89,7 +89,7 @@ def _policy(spec: JobSpec) -> bytes | None:
     """Return the policy of *spec*, if what is in it can be written down."""
     try:
         return spec.policy
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
 
 

@@ -21,7 +21,7 @@ from IPython.core.interactiveshell import InteractiveShell
 
 from queuectl_magics import clock, output
 from queuectl_magics.errors import QueuectlError
-from queuectl_magics.job import TERMINAL, WAITING, JobRecord
+from queuectl_magics.job import TERMINAL, WAITING, JobRecord, State
 from queuectl_magics.jobqueue import Job
 from queuectl_magics.views import markup, text
 from queuectl_magics.views.reason import reason
@@ -96,7 +96,8 @@ class _Line:
         if seen == self._seen and (is_over or now_s - self._drawn_at_s < clock_interval_s):
             return False
         if seen != self._seen:
-            self._tail = self.job.logs(attempt=record.attempt, lines=TAIL_LINES)
+            is_new = record.state is State.PENDING  # what it printed, it did before it was retried
+            self._tail = "" if is_new else self.job.logs(attempt=record.attempt, lines=TAIL_LINES)
         self._seen, self._drawn_at_s, self.is_over = seen, now_s, is_over
         now = clock.utc_now()
         why = held.why(self.job, record, now)

@@ -22,6 +22,7 @@ OWN_NAMES = {
     *FOLDERS,
     *("lock", "compact.lock", "guard.lock", "guard.log", "reserve", "config.json", ".gitignore"),
 }
+OWN_BEGINNINGS = ("archive-", "damaged-", "torn-")
 
 
 class Paths:
@@ -83,7 +84,8 @@ def check_home(home: Path) -> None:
         msg = f"the queue's home {home} is read-only or unreadable: {OTHER}"
         raise HomeError(msg)
     names = set(os.listdir(home))
-    strange = {name for name in names if not name.endswith(".tmp")} - OWN_NAMES
+    left = (name for name in names if not name.endswith(".tmp"))
+    strange = {name for name in left if not name.startswith(OWN_BEGINNINGS)} - OWN_NAMES
     if strange and not names & QUEUE_NAMES:
         msg = f"{home} is no queue's home: there are other things in it ({min(strange)}): {OTHER}"
         raise HomeError(msg)

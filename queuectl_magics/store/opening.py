@@ -66,6 +66,18 @@ def create_if_missing(paths: Paths, boot: str, timeout_s: float) -> None:
         only_one.close()
 
 
+def imported(text: bytes, now: datetime) -> list[JobRecord]:
+    """Return the jobs of a `jobs.json` that another tool wrote, if all of them can be ours.
+
+    Raises:
+        InvalidInputError: they cannot; the message names the first thing that is wrong.
+
+    """
+    jobs = codec.decode_classic_jobs(text, now)
+    _check_import(jobs)
+    return jobs
+
+
 def _create(paths: Paths, now: datetime, boot: str) -> None:
     if paths.journal_prev.exists():
         msg = f"{paths.journal} is missing; {REPAIR}"
@@ -78,8 +90,7 @@ def _create(paths: Paths, now: datetime, boot: str) -> None:
     except FileNotFoundError:
         old = b""
     try:
-        jobs = codec.decode_classic_jobs(old, now)
-        _check_import(jobs)
+        jobs = imported(old, now)
     except InvalidInputError as error:
         msg = f"{paths.jobs} cannot be imported: {error} (mend it, or move it away)"
         raise StoreDamagedError(msg) from None

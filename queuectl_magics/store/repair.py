@@ -30,6 +30,7 @@ from queuectl_magics.errors import (
 from queuectl_magics.job import JobRecord, State
 from queuectl_magics.journal import boot_id, frame, sync_folder, write_file
 from queuectl_magics.lock import Lock
+from queuectl_magics.settings import read_config
 from queuectl_magics.store import archive, opening
 from queuectl_magics.store.generation import REPAIR
 from queuectl_magics.store.home import OTHER, Paths, check_home
@@ -168,7 +169,7 @@ def _diagnose_without_journal(paths: Paths) -> tuple[str | None, Table]:
     if not paths.jobs.exists():
         return None, Table()
     try:
-        return None, Table(codec.decode_classic_jobs(paths.jobs.read_bytes(), clock.utc_now()))
+        return None, Table(opening.imported(paths.jobs.read_bytes(), clock.utc_now()))
     except InvalidInputError as error:
         msg = (
             f"{paths.jobs} is not ours and cannot be imported: {error} (mend it, or move it away)"
@@ -180,7 +181,7 @@ def repair(home: Path, *, dry_run: bool = False) -> Report:
     """Say what is wrong with the store in *home* and, unless *dry_run*, mend it.
 
     Raises:
-        HomeError: there is no queue, or it is someone else's.
+        HomeError: there is no queue, it is someone else's, or its settings cannot be read.
         RefusedError: nothing can be saved, or it is not for this version to mend.
         StoreBusyError: a process uses the store.
 
@@ -192,6 +193,8 @@ def repair(home: Path, *, dry_run: bool = False) -> Report:
     paths = Paths(home)
     with _locked(paths, create=False):
         report, _ = _look(paths)
+    if report.problem is None:
+        read_config(home)  # it says what to do, and nothing but the defaults could be put there
     if dry_run or report.problem is None:
         return report
     with _locked(paths, create=True):

@@ -13,7 +13,7 @@ from datetime import datetime
 
 from queuectl_magics.exits import explain_exit
 from queuectl_magics.job import JobRecord, State
-from queuectl_magics.lifecycle import CANCEL
+from queuectl_magics.lifecycle import CANCEL, CANCELLED_RUNNING
 from queuectl_magics.views.words import DUE_NOW, NO_WORKER, attempt_of, counted, due
 
 
@@ -59,7 +59,17 @@ def brief(record: JobRecord, now: datetime) -> str:
 
 
 def cause(record: JobRecord) -> str:
-    """Return why the latest attempt ended as it did, or why the job was given up."""
+    """Return why the latest attempt ended as it did, or why the job was given up.
+
+    After a retry the latest attempt is one of the round before: of that nothing is said.
+    """
+    was_ended = record.reason == CANCELLED_RUNNING
+    is_old = {  # what was handed back or interrupted has no exit code
+        State.PENDING: was_ended or record.exit_code is not None,
+        State.CANCELLED: not was_ended,
+    }
+    if record.attempt and not record.attempts and is_old.get(record.state):
+        return ""
     if record.reason:
         return record.reason
     return "" if record.exit_code is None else explain_exit(record.exit_code)

@@ -113,7 +113,9 @@ class Tails:
         return found
 
     def read(self, job: JobRecord, size: int | None = None) -> Said:
-        """Return what *job* has said last."""
+        """Return what *job* has said last; one that begins anew has said nothing yet."""
+        if job.state is State.PENDING:
+            return Said("", None)
         if size is None:
             size = self._source.output_size(job.id, job.attempt)
         if not size:

@@ -105,8 +105,9 @@ def chunks(
 
 
 def heard_of(job: JobRecord, heard: dict[str, Said]) -> Said | None:
-    """Return what *job* has said; a job that never ran has said nothing."""
-    return heard.get(job.id) if job.attempt else Said("", None)
+    """Return what *job* has said; one that never ran, or begins anew, has said nothing."""
+    has_begun = job.attempt and job.state is not State.PENDING
+    return heard.get(job.id) if has_begun else Said("", None)
 
 
 def delta(
