@@ -24,7 +24,7 @@ from queuectl_magics.commands.verb import Family, Session, Shown
 from queuectl_magics.errors import InvalidInputError, QueuectlError
 from queuectl_magics.variables import find_home
 from queuectl_magics.version import version
-from queuectl_magics.views.words import one_line
+from queuectl_magics.views.words import one_line, shorten
 
 if TYPE_CHECKING:
     from queuectl_magics.jobqueue import JobQueue
@@ -110,6 +110,7 @@ class Terminal(Session):
             return
         filled = BAR_CELLS * done // total
         bar = f"{'█' * filled}{'░' * (BAR_CELLS - filled)} {done}/{total} {label}"
+        bar = shorten(bar, _terminal_size().columns - 1)  # a line that is wrapped cannot be wiped
         if bar != self._bar:
             with contextlib.suppress(OSError):
                 self._wipe()

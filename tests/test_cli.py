@@ -369,6 +369,21 @@ def test_watched_status_is_painted_over_until_all_jobs_are_over(screen, own_home
     assert max(picture.count("\n") for picture in pictures) <= 24
 
 
+def test_bar_fits_into_a_narrow_terminal(screen, own_home, tmp_path):
+    """What is wrapped could not be wiped away."""
+    with JobQueue(own_home) as queue:
+        queue.enqueue_all(["true", f"while ! [ -e {tmp_path}/go ]; do sleep 0.05; done"])
+        queue.worker()
+        waiting = screen("wait", columns=34)
+        waiting.read_until("█")
+        (tmp_path / "go").touch()
+        assert 0 == waiting.end()
+
+    bars = [piece for piece in re.split(r"\r|\x1b\[K|\n", waiting.painted) if "░" in piece]
+    assert bars
+    assert max(map(len, bars)) < 34
+
+
 def test_ctrl_c_stops_the_waiting_and_not_the_job(queuectl, screen, own_home, until):
     """130, no traceback; neither `wait` nor `logs -f` takes the job with it."""
     with JobQueue(own_home) as queue:

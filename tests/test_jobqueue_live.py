@@ -163,9 +163,11 @@ def test_watching_paints_over_what_it_has_painted(queue, monkeypatch):
     watched = watching.watch(screen)
 
     assert 1 == watched.status.over
-    assert screen.written[0].startswith("\x1b[J")
-    assert screen.written[1].startswith("\x1b[4F\x1b[J0 of 1 over")
-    assert "1 of 1 over: 1 cancelled" in screen.written[-1]
+    first, *pictures, last = screen.written
+    assert (watching.CUT, watching.WRAP) == (first, last)
+    assert pictures[0].startswith("\x1b[J")
+    assert pictures[1].startswith("\x1b[4F\x1b[J0 of 1 over")
+    assert "1 of 1 over: 1 cancelled" in pictures[-1]
 
 
 def test_watching_without_a_terminal_prints_a_line_a_change(queue, monkeypatch):

@@ -17,6 +17,7 @@ from queuectl_magics.views.status import Status
 INTERVAL_S = 0.25
 ROWS_MIN = 3
 UP, CLEAR = "\x1b[{}F", "\x1b[J"
+CUT, WRAP = "\x1b[?7l", "\x1b[?7h"  # what a line does at the right edge; DECAWM of the VT100
 
 
 class Watched:
@@ -32,6 +33,16 @@ class Watched:
 
 def watch(session: Session) -> Watched:
     """Show the queue until every job is over or Ctrl-C, and return its last picture."""
+    if not session.height:
+        return _watch(session)
+    session.write(CUT)  # a line that is wrapped is two, and the next picture would begin too low
+    try:
+        return _watch(session)
+    finally:
+        session.write(WRAP)
+
+
+def _watch(session: Session) -> Watched:
     painted, told = 0, ""
     while True:
         status = session.queue.status()
