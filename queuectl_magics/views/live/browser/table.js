@@ -68,7 +68,8 @@ function makeEar(table, view, answered) {
     if (message.epoch !== epoch || message.number !== number + 1) return mend();
     number = message.number;
     let moved = added.length + gone.length;
-    gone.forEach(rows.drop); // first: an id may have been given to another job since
+    // First what is gone: its id may have been given to another job since.
+    gone.forEach(rows.drop);
     for (const values of added) rows.add(values.map((value) => [value]));
     for (const [id, ...values] of changed) {
       const n = rows.at.get(id);
