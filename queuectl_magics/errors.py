@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+BEGUN_MAX = 3
+
 
 class QueuectlError(Exception):
     """The base of every error that a person can meet; its text is for that person."""
@@ -65,14 +67,20 @@ class JobFailedError(QueuectlError):
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Return ` Did you mean 'x'?` for the nearest of *known*, or an empty text.
+    """Return ` Did you mean 'x'?` for what *word* begins or is near to, or an empty text.
 
     Example:
         >>> did_you_mean("compelted", ["completed", "dead"])
         " Did you mean 'completed'?"
+        >>> did_you_mean("--max", ["--max-output", "--tag", "--max-retries"])
+        " Did you mean '--max-output' or '--max-retries'?"
 
     """
     import difflib
 
-    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    known = list(known)
+    begun = [repr(str(name)) for name in known if word.strip("-") and str(name).startswith(word)]
+    if 0 < len(begun) <= BEGUN_MAX:
+        return f" Did you mean {' or '.join(begun)}?"
+    near = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
     return f" Did you mean {str(near[0])!r}?" if near else ""

@@ -86,6 +86,8 @@ def _check_text(what: str, text: str) -> None:
         text.encode()
     except UnicodeEncodeError as error:
         msg = f"{what} contains half a character (a lone surrogate, at {error.start}): remove it"
+        if "\udc80" <= text[error.start] <= "\udcff":  # as Python reads a byte that it cannot
+            msg += ", or if it looks whole, say that it is UTF-8: LC_ALL=C.UTF-8"
         raise InvalidInputError(msg) from None
 
 

@@ -369,6 +369,15 @@ def test_watched_status_is_painted_over_until_all_jobs_are_over(screen, own_home
     assert max(picture.count("\n") for picture in pictures) <= 24
 
 
+def test_options_behind_a_whole_command_are_noticed(queuectl):
+    """They are part of it, since options come first; somebody may have meant otherwise."""
+    late = queuectl("enqueue", "echo hi", "-n", "train")
+    meant = queuectl("enqueue", "head", "-n", "3")
+
+    assert "Note: -n stands behind the command, so it is part of it: options come" in late.stderr
+    assert "" == meant.stderr
+
+
 def test_bar_fits_into_a_narrow_terminal(screen, own_home, tmp_path):
     """What is wrapped could not be wiped away."""
     with JobQueue(own_home) as queue:

@@ -55,6 +55,8 @@ def test_full_disk_names_the_jobs_that_were_stored_before():
         ("xyz", ["completed", "dead"], ""),
         ("xyz", [], ""),
         ("", ["completed"], ""),
+        ("--max", ["--max-b", "--tag", "--max-a"], " Did you mean '--max-b' or '--max-a'?"),
+        ("--", ["--max-b"], ""),
         ("complete", State, " Did you mean 'completed'?"),
     ],
 )

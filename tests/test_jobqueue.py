@@ -104,6 +104,18 @@ def test_error_of_a_job_that_failed_is_text(queue, monkeypatch):
     assert str(failed.value).isprintable()
 
 
+@pytest.mark.parametrize("attempt", [2, 99, -1, "x", True])
+def test_output_of_an_attempt_that_never_was_is_refused(queue, attempt):
+    """An empty text would be taken for an attempt that printed nothing."""
+    job = queue.enqueue("echo on")
+    queue.worker()
+    job.wait(SOON_S)
+    with pytest.raises(InvalidInputError, match="attempts 1 to 1: there is no attempt"):
+        job.logs(attempt=attempt)
+
+    assert "on\n" == job.logs(attempt=1)
+
+
 def test_two_queues_on_one_home_in_one_process_see_the_same_jobs(queue, home):
     """A change through one is seen through the other at its next look."""
     with JobQueue(home) as other:

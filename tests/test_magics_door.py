@@ -308,6 +308,29 @@ def test_values_are_quoted_for_a_shell_only_where_one_reads_them(notebook, code)
     assert "a 'b' 2\n" == notebook.shell.user_ns["job"].output
 
 
+def test_interrupted_enqueueing_says_that_it_may_have_been_done(notebook, monkeypatch):
+    """Who runs the cell again without a look may have the job twice."""
+    enqueue_all = JobQueue.enqueue_all
+
+    def interrupted(*args, **keys):
+        enqueue_all(*args, **keys)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(JobQueue, "enqueue_all", interrupted)
+    cell = notebook.run("%enqueue true")
+
+    assert "it may have been accepted before: see %queue_list" in cell.out + cell.err
+
+
+@pytest.mark.parametrize("name", ["get_ipython", "In", "exit"])
+def test_names_that_ipython_needs_are_not_bound(notebook, name):
+    """All later magics would fail without a word of why."""
+    line = notebook.refused(f"%enqueue -o {name} true")
+
+    assert f"{name!r} is a name of IPython's own: choose another" in line
+    assert [] == notebook.run("%queue_list").value
+
+
 @pytest.mark.parametrize("how", ["its directory is gone", "its settings cannot be read"])
 def test_a_refusal_leaves_the_worker_alone(notebook, tmp_path, monkeypatch, until, how):
     """What waits goes on to be run, and what runs to be settled, whatever was refused."""

@@ -12,6 +12,7 @@ import json
 import re
 import shlex
 import sys
+import warnings
 from typing import Any
 
 import click
@@ -103,12 +104,22 @@ def enqueue(session: Session, /, command: tuple[str, ...], **options: Any) -> Jo
     if len(command) > 1 and (command[0] == "-" or looks_like_object(command[0])):
         msg = f"nothing may follow {command[0][:40]}: options come before it"
         raise InvalidInputError(msg)
+    _note_late_options(command)
     if line != "-" and not looks_like_object(line):
         return session.queue.enqueue_all([{"command": line, **given}])[0]
     found = _read_json(_standard_input() if line == "-" else line)
     many = found if isinstance(found, list) else [found]
     jobs = session.queue.enqueue_all([_with_options(one, given) for one in many])
     return jobs[0] if isinstance(found, dict) and line != "-" else JobList(jobs)
+
+
+def _note_late_options(command: tuple[str, ...]) -> None:
+    """Warn of options of ours behind a whole command line: they have become part of it."""
+    ours = {name for param in enqueue.params for name in param.opts if name.startswith("-")}
+    late = [word for word in command[1:] if word.partition("=")[0] in ours]
+    if late and " " in command[0]:
+        msg = f"{late[0]} stands behind the command, so it is part of it: options come first"
+        warnings.warn(msg, stacklevel=2)
 
 
 def with_secrets(options: dict[str, Any], session: Session) -> dict[str, Any]:

@@ -129,7 +129,14 @@ class Job:
         return output.log_path(self._queue.store.paths.logs, self.id, number)
 
     def logs(self, *, attempt: int | None = None, lines: int | None = None) -> str:
-        """Return the output of *attempt* (default: the latest), or its last *lines* lines."""
+        """Return the output of *attempt* (default: the latest), or its last *lines* lines.
+
+        Raises:
+            InvalidInputError: there was no such attempt.
+
+        """
+        if attempt:
+            self.check_attempt(attempt)
         path = self.log_path(attempt)
         return output.read_text(path) if lines is None else output.tail_text(path, lines)
 
@@ -141,9 +148,9 @@ class Job:
 
         """
         latest = self.record.attempt
-        if not 1 <= attempt <= latest:
+        if type(attempt) is not int or not 1 <= attempt <= latest:
             been = f"attempts 1 to {latest}" if latest else "no attempt yet"
-            msg = f"job {self.id} has had {been}: there is no attempt {attempt}"
+            msg = f"job {self.id} has had {been}: there is no attempt {attempt!r}"
             raise InvalidInputError(msg)
 
     def follow(self, *, lines: int | None = None) -> Iterator[str]:

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 SHELLS = frozenset({"sh", "bash", "dash", "ksh", "zsh"})
 STOPPED = "stopped waiting; the jobs go on"
+ACCEPTED = "it may have been accepted before: see %queue_list before you enqueue it again"
 
 
 class Call(Session):
@@ -87,6 +88,10 @@ class Call(Session):
     def worker_wanted(self, *, wanted: bool) -> None:
         """Remember whether `%enqueue` may start the worker."""
         self._door.may_start_worker = wanted
+
+    def is_taken(self, name: str) -> bool:
+        """Say whether IPython itself needs the variable *name*."""
+        return self._door.is_taken(name)
 
     # --- the three kinds of magic ---------------------------------------------------------------
 
@@ -202,8 +207,9 @@ def one_red_line(name: str) -> Iterator[None]:
         where = f": {error.filename}" if error.filename else ""
         raise UsageError(one_line(f"{error.strerror or error}{where}")) from None
     except KeyboardInterrupt:
-        stopped = KeyboardInterrupt(STOPPED)
-        line = [f"KeyboardInterrupt: {STOPPED}"]
+        told = ACCEPTED if name.endswith(("enqueue", "job")) else STOPPED
+        stopped = KeyboardInterrupt(told)
+        line = [f"KeyboardInterrupt: {told}"]
         stopped._render_traceback_ = lambda: line  # type: ignore[attr-defined]
         raise stopped from None
 
@@ -228,6 +234,9 @@ def _bind(context: click.Context, _param: click.Parameter, value: str | None) ->
         return
     if not value.isidentifier() or keyword.iskeyword(value):
         msg = f"{value!r} cannot be the name of a variable"
+        raise click.BadParameter(msg)
+    if context.obj.is_taken(value):
+        msg = f"{value!r} is a name of IPython's own: choose another"
         raise click.BadParameter(msg)
     context.obj.bind_to = value
 

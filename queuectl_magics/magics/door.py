@@ -79,6 +79,10 @@ class QueueMagics(Configurable):
         """What `%config` lists."""
         return cast("list[Configurable]", self.shell.configurables)
 
+    def is_taken(self, name: str) -> bool:
+        """Say whether the variable *name* is one that IPython itself has put there."""
+        return name in self.shell.user_ns_hidden
+
     def bind(self, name: str, value: object) -> None:
         """Give the notebook a variable."""
         self.shell.user_ns[name] = value
