@@ -9,6 +9,7 @@ error and never stops the work; and the exit code means something: 0 done, 1 ref
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import os
 import sys
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 DIED, USAGE, TIMED_OUT, INTERRUPTED = 1, 2, 124, 130
 WIDTH_UNLIMITED = 200
 BAR_CELLS = 30
+IN_ASCII = dict(zip("○▶✓✗↻⊘█░▌·…→⏎", "o>+x@/#-|.~>|", strict=True))
 CLEAR_LINE = "\r\x1b[K"
 MISPLACED = {
     "--home": "--home goes before the verb: queuectl --home DIR status",
@@ -237,9 +239,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _prepare_streams() -> None:
-    """Open those that are closed, lest a file of ours take their place; never fail on a letter."""
+    """Open those that are closed, lest a file of ours take their place; never fail on a letter.
+
+    Where one cannot be written, a symbol of ours is a sign of ASCII in its place, as wide as it,
+    and anything else is its number.
+    """
+    codecs.register_error("queuectl", _in_ascii)
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+        stream.reconfigure(errors="queuectl")  # type: ignore[union-attr]
+
+
+def _in_ascii(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeEncodeError)
+    found = error.object[error.start : error.end]
+    written = (IN_ASCII.get(one, one) for one in found)
+    return "".join(written).encode("ascii", "backslashreplace").decode(), error.end

@@ -378,6 +378,18 @@ def test_options_behind_a_whole_command_are_noticed(queuectl):
     assert "" == meant.stderr
 
 
+def test_where_only_ascii_can_be_written_pictures_stay_pictures(queuectl, environ):
+    """A symbol of ours is a sign as wide as it; what somebody typed is told by its number."""
+    queuectl("enqueue", "-n", "ü", "true")
+    queuectl("run")
+    picture = queuectl("timeline", env=environ | {"PYTHONIOENCODING": "ascii"}).stdout
+    told = queuectl("list", env=environ | {"PYTHONIOENCODING": "ascii"}).stdout
+
+    assert ". waiting  # running  - backing off" in picture
+    assert re.search(r"1 \\xfc +\.*#.* \+$", picture, re.MULTILINE)
+    assert "completed" in told
+
+
 def test_bar_fits_into_a_narrow_terminal(screen, own_home, tmp_path):
     """What is wrapped could not be wiped away."""
     with JobQueue(own_home) as queue:
