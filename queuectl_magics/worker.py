@@ -372,18 +372,30 @@ def verdict(
     return lifecycle.settle(job, attempt, outcome, now=now, dice=dice)
 
 
-def end_abandoned(store: Store, engine: Engine, job: JobRecord) -> None:
-    """End a job that is to be stopped and whose worker is gone, and record its end."""
-    watch: Watch | None = None
-    while not isinstance(outcome := engine.find(job), Exit | Vanished):
-        watch = watch or Watch(outcome, store)
-        store.wait_for_news(watch.look(job))
+def end_abandoned(store: Store, engine: Engine, jobs: list[JobRecord]) -> None:
+    """End jobs that are to be stopped and whose worker is gone, all at once; record their ends."""
+    watches: dict[str, Watch] = {}
+    while jobs:
+        wait_s, left = LOOK_S, []
+        for job in jobs:
+            found = engine.find(job)
+            if isinstance(found, Exit | Vanished):
+                _settle_abandoned(store, job, found)
+                engine.forget(job)
+            else:
+                watch = watches.setdefault(job.id, Watch(found, store))
+                wait_s = min(wait_s, watch.look(job))
+                left.append(job)
+        jobs = left
+        if jobs:
+            store.wait_for_news(wait_s)
+    engine.close()
 
+
+def _settle_abandoned(store: Store, job: JobRecord, outcome: Exit | Vanished) -> None:
     def decide(table: Table, now: datetime) -> Iterator[JobEvent]:
         event = verdict(table.jobs.get(job.id), job.attempt, outcome, now)
         if event is not None:
             yield event
 
     store.transact(decide, vital=True)
-    engine.forget(job)
-    engine.close()

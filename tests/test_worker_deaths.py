@@ -56,6 +56,21 @@ def test_cancelling_what_a_living_worker_has_adopted_waits_for_nothing(
     assert "cancelled" == job.wait(60).state
 
 
+def test_jobs_that_nobody_has_in_hand_are_ended_all_at_once(bench, terminal, until):
+    """Each may take its whole grace; whoever cancels many of them waits once for all."""
+    line = "trap 'touch term.$QUEUECTL_JOB_ID' TERM; echo begun; while :; do sleep 0.05; done"
+    jobs = [bench.enqueue(line, grace=1) for _ in range(3)]
+    process = terminal.start("worker", "start", "--count", "3")
+    until(lambda: all("begun" in job.output for job in jobs))
+    kill(process)
+    bench.queue.cancel(*jobs)
+
+    heard = [(bench.work / f"term.{job.id}").stat().st_mtime for job in jobs]
+    ends = [job.record.finished_at.timestamp() for job in jobs]
+    assert {State.CANCELLED} == {job.state for job in jobs}
+    assert max(heard) < min(ends)
+
+
 def test_job_that_ended_while_nobody_was_there_is_settled(bench, terminal, until):
     """The next worker reads the exit record, and the end is dated when it was."""
     job = bench.enqueue(HELD)

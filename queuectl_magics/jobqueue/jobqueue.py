@@ -189,12 +189,11 @@ class JobQueue(Looking):
             ]
         )
         jobs = [Job(self, event.id) for event in events]
-        for job in jobs:
-            record = job.record
-            if record.stopping and not self.workers():  # any other one takes it over
-                from queuectl_magics.worker import end_abandoned
+        running = [record for job in jobs if (record := job.record).stopping]
+        if running and not self.workers():  # whichever worker there is takes them over
+            from queuectl_magics.worker import end_abandoned
 
-                end_abandoned(self.store, self.engine(), record)
+            end_abandoned(self.store, self.engine(), running)
         return jobs
 
     def retry(self, *refs: Ref) -> list[Job]:
