@@ -51,6 +51,7 @@ def capture(
 
     """
     if environ is not None:
+        _check(environ)
         return _chosen(environ, python)
     now = dict(_BYTES)
     before, kept = _own.get(python, (None, {}))
@@ -60,7 +61,7 @@ def capture(
     return kept
 
 
-def _chosen(given: Mapping[str, str], python: str | None) -> dict[str, str]:
+def _check(given: Mapping[str, str]) -> None:
     for name, value in given.items():
         pair: tuple[object, object] = (name, value)
         are_texts = all(isinstance(one, str) for one in pair)
@@ -69,7 +70,10 @@ def _chosen(given: Mapping[str, str], python: str | None) -> dict[str, str]:
                 f"the environment variable {name!r} cannot be given to a process: it needs a name "
             )
             raise InvalidInputError(msg + "without = or NUL, and a text without NUL as its value")
-    kept = {name: value for name, value in given.items() if name not in _OURS_ALONE}
+
+
+def _chosen(given: Mapping[str, str], python: str | None) -> dict[str, str]:
+    kept = {name: value for name, value in given.items() if name and name not in _OURS_ALONE}
     if kept.get("MPLBACKEND", "").startswith("module://"):
         del kept["MPLBACKEND"]
     kept.setdefault("PYTHONUNBUFFERED", "1")

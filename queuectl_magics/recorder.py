@@ -130,12 +130,20 @@ def claim(path: StrPath, spare: StrPath | None = None) -> int:
 
 
 def _claim(path: StrPath) -> int:
-    fd = _out_of_the_way(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    """Open, lock and blank the run file; remove it if that fails: nobody else will use it."""
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.pwrite(fd, b" " * (RECORD_BYTES - 1) + b"\n", 0)
+        fd = _out_of_the_way(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.pwrite(fd, b" " * (RECORD_BYTES - 1) + b"\n", 0)
+        except BaseException:
+            os.close(fd)
+            raise
+    except BlockingIOError:  # somebody has it
+        raise
     except BaseException:
-        os.close(fd)
+        with contextlib.suppress(OSError):
+            os.unlink(path)
         raise
     return fd
 

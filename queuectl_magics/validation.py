@@ -139,7 +139,9 @@ def check_signal(number: int) -> None:
     """
     import signal
 
-    if type(number) is bool or number not in signal.valid_signals():
+    given: object = number  # 15.0 and True are equal to a number, and would be written as they are
+    is_whole = isinstance(given, int) and not isinstance(given, bool)
+    if not is_whole or number not in signal.valid_signals():
         msg = f"{number!r} is no signal: give its number, like signal.SIGINT"
         raise InvalidInputError(msg)
 

@@ -282,6 +282,8 @@ def test_json_is_read_from_standard_input(queuectl, stdin, data, commands):
             b'{"command": "a"}\n\n{"command": }',
             "line 3 is no JSON (Expecting value, column 13): {",
         ),
+        (b'{"command": "a"}\n{"priority": ' + b"1" * 5000 + b"}", "line 2 is no JSON (Exceeds"),
+        (b'{"command": "a"}\n' + b"[" * 100_000, "line 2 is no JSON (maximum recursion"),
         (b'{"command": "a"}\nnot json', "line 2 is no JSON (Expecting value, column 1): not json"),
         (b'{\n"command": "a"\n"x"}', "this is no JSON (Expecting ',' delimiter: line 3"),
         (b'{"command": "a"}\n{"command": "a", "id": "b/c"}', "job 2 of 2: 'b/c' cannot be an id"),

@@ -187,12 +187,12 @@ def test_run_files_of_all_that_ended_meanwhile_are_used_again(place):
     """A slow disk confirms dozens of ends at once; the next dozens of jobs make no file."""
     jobs = [place.job("true", id=str(number)) for number in range(40)]
     for job in jobs:
-        place.engine.abandon(place.engine.prepare(job, 1, job.token))
+        os.close(place.engine.prepare(job, 1, job.token).fd)
     for job in jobs:
         place.engine.forget(job)
     assert 40 == len(list(place.engine.run.iterdir()))
     for job in jobs:
-        place.engine.abandon(place.engine.prepare(job, 2, job.token))
+        os.close(place.engine.prepare(job, 2, job.token).fd)
 
     assert {f"{job.id}.2.t0ken.run" for job in jobs} == {
         p.name for p in place.engine.run.iterdir()

@@ -110,6 +110,14 @@ def test_variables_that_no_process_can_be_given_are_refused(given):
     assert SECRET not in str(refused.value)
 
 
+def test_variable_without_a_name_that_was_inherited_is_left_out(monkeypatch):
+    """Nobody can take it away in a shell, and no process of ours could be given it."""
+    monkeypatch.setattr(environment, "_own", {})
+    monkeypatch.setattr(os, "environ", {"": "x", "A": "1"})
+
+    assert {"A": "1", "PYTHONUNBUFFERED": "1"} == environment.capture()
+
+
 def test_capture_leaves_what_it_was_given_alone():
     """Neither the mapping nor the process's own environment is changed."""
     given = {"PATH": "/bin", "SHLVL": "1"}

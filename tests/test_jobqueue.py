@@ -444,7 +444,7 @@ def test_several_jobs_are_changed_together_or_not_at_all(queue):
     assert [] == queue.cancel() == queue.retry()
 
 
-@pytest.mark.parametrize("signal", ["INT", 0, 999, True, None])
+@pytest.mark.parametrize("signal", ["INT", 0, 999, True, None, 15.0, []])
 def test_signal_that_no_process_can_be_sent_cancels_nothing(queue, signal):
     """It would be in the journal, where nobody could read it any more."""
     job = queue.enqueue("true")

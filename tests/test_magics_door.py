@@ -308,6 +308,15 @@ def test_values_are_quoted_for_a_shell_only_where_one_reads_them(notebook, code)
     assert "a 'b' 2\n" == notebook.shell.user_ns["job"].output
 
 
+@pytest.mark.parametrize("program", ["bash", "'env bash'", "/bin/dash", "busybox"])
+def test_values_are_quoted_for_whatever_leads_to_a_shell(notebook, program):
+    """A value that would be shell code, if it went in as it is, stays one word."""
+    notebook.run("s = 'a; b'")
+    job = notebook.run(f"%enqueue --delay 1h -i {program} echo {{s}}").value
+
+    assert "echo 'a; b'" == job.command
+
+
 def test_interrupted_enqueueing_says_that_it_may_have_been_done(notebook, monkeypatch):
     """Who runs the cell again without a look may have the job twice."""
     enqueue_all = JobQueue.enqueue_all

@@ -177,6 +177,7 @@ def test_failed_claim_leaks_no_descriptor(tmp_path, monkeypatch, step):
         recorder.claim(tmp_path / "1.1.run")
     monkeypatch.undo()
 
+    assert [] == list(tmp_path.iterdir())
     assert before == set(os.listdir("/proc/self/fd"))
 
 

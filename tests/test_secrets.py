@@ -213,6 +213,8 @@ def test_a_secret_may_be_the_value_of_a_variable(notebook, form):
     "code",
     [
         "%enqueue -n {token!secret} echo",
+        "%enqueue --env {token!secret}=3 echo",
+        "%enqueue --env={token!secret} echo",
         "%enqueue -i python print({token!secret})",
         "%%job -i python -e\nprint('{token!secret}')",
         '%enqueue {"command": "echo {token!secret}"}',

@@ -579,6 +579,19 @@ def test_new_job_with_the_id_of_one_that_was_pruned_is_a_new_row(sent):
     assert any("needle" in row for row in body["said"])
 
 
+def test_hit_of_a_job_that_is_gone_is_not_that_of_the_new_one_with_its_id(sent):
+    """What was waiting to be searched is forgotten with it."""
+    source = FakeSource()
+    search = searching.Searching(source)
+    search.ask("v", "needle")
+    search.look()
+    search.note([job("1", command="make " + "x" * 5000 + " needle")])
+    search.drop(["1"])
+    search.note([job("1", command="make")])
+
+    assert [] == search.look()
+
+
 def test_two_views_search_for_their_own_words(sent):
     """A job that fits both is told with the words of both."""
     source = FakeSource(job("1", State.COMPLETED))

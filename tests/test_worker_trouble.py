@@ -136,13 +136,13 @@ def failing(
     """Let a step of the engine (or *of* another) fail so often, after it worked *skip* times."""
     step, calls = getattr(of, name), []
 
-    def fail(*args):
+    def fail(*args, **keys):
         if thread and threading.current_thread().name != thread:
-            return step(*args)
+            return step(*args, **keys)
         calls.append(1)
         if skip < len(calls) <= skip + times:
             raise error
-        return step(*args)
+        return step(*args, **keys)
 
     monkeypatch.setattr(of, name, fail)
     return calls
@@ -168,6 +168,22 @@ def test_end_is_recorded_though_nothing_more_can_be_started(bench, monkeypatch, 
     until(lambda: first.state is State.COMPLETED, SOON_S)
 
     assert State.PENDING is second.state
+
+
+def test_tries_on_a_full_disk_leave_no_run_files(bench, monkeypatch, until, impatient):
+    """Each try to lease a job has a name of its own for it, and leaves nothing behind."""
+    error = StoreFullError("the disk is full")
+    calls = failing(
+        monkeypatch, "_record", times=5, error=error, of=Store, thread="queuectl-worker"
+    )
+    jobs = [bench.enqueue() for _ in range(3)]
+    bench.queue.worker(2)
+    until(lambda: len(calls) > 3)
+    assert len(list(bench.queue.store.paths.run.iterdir())) <= 2
+    bench.queue.wait(timeout=60)
+
+    assert {State.COMPLETED} == {job.state for job in jobs}
+    assert len(list(bench.queue.store.paths.run.iterdir())) <= 3
 
 
 def test_job_is_started_though_another_cannot_be_forgotten(bench, monkeypatch, impatient):

@@ -177,13 +177,16 @@ def _begins_with_object(lines: dict[int, str]) -> bool:
     """Say whether the first of *lines* is a whole object: then each is meant to be one."""
     try:
         return isinstance(json.loads(next(iter(lines.values()))), dict)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
 
 
 def _read_line(number: int, line: str) -> Any:
     try:
         return json.loads(line)
-    except json.JSONDecodeError as error:
-        msg = f"line {number} is no JSON ({error.msg}, column {error.colno}): {line[:40]}"
+    except (ValueError, RecursionError) as error:
+        why = str(error)
+        if isinstance(error, json.JSONDecodeError):
+            why = f"{error.msg}, column {error.colno}"
+        msg = f"line {number} is no JSON ({why}): {line[:40]}"
         raise InvalidInputError(msg) from None

@@ -33,22 +33,14 @@ class Watched:
 
 def watch(session: Session) -> Watched:
     """Show the queue until every job is over or Ctrl-C, and return its last picture."""
-    if not session.height:
-        return _watch(session)
-    session.write(CUT)  # a line that is wrapped is two, and the next picture would begin too low
-    try:
-        return _watch(session)
-    finally:
-        session.write(WRAP)
-
-
-def _watch(session: Session) -> Watched:
     painted, told = 0, ""
     while True:
         status = session.queue.status()
         if session.height:
             picture = paint(status, width=session.width, height=session.height, session=session)
-            session.write((UP.format(painted) if painted else "") + CLEAR + picture + "\n")
+            # cut, for a line that is wrapped is two, and the next picture would begin too low
+            top = UP.format(painted) if painted else ""
+            session.write(f"{top}{CLEAR}{CUT}{picture}{WRAP}\n")
             painted = picture.count("\n") + 1
         elif (line := summary(status)) != told:
             told = line

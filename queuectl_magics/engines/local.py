@@ -18,6 +18,7 @@ import threading
 from collections import deque
 from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from queuectl_magics import clock, output, recorder
 from queuectl_magics.engines import CANNOT_START, Running, Vanished
@@ -30,6 +31,13 @@ SPARES_MAX = 64  # as many as may end while the disk is asked
 def marker(store: str, job: JobRecord) -> str:
     """Return the word that all processes of the current attempt carry in their environment."""
     return f"{store}-{job.id}.{job.attempt}-{job.token}"
+
+
+class Claim(NamedTuple):
+    """A run file that we have locked, and the descriptor that holds the lock."""
+
+    path: str
+    fd: int
 
 
 class LocalEngine:
@@ -55,7 +63,8 @@ class LocalEngine:
     def prepare(self, job: JobRecord, attempt: int, token: str) -> object:
         """Create and lock the run file."""
         spare = self._spare.popleft() if self._spare else None
-        return recorder.claim(f"{self.run}/{recorder.run_name(job.id, attempt, token)}", spare)
+        path = f"{self.run}/{recorder.run_name(job.id, attempt, token)}"
+        return Claim(path, recorder.claim(path, spare))
 
     def run_path(self, job: JobRecord) -> str:
         """Return the run file of the current attempt of *job*: paths would be too slow here."""
@@ -66,15 +75,16 @@ class LocalEngine:
         return f"{self.logs}/{output.log_name(job.id, job.attempt)}"
 
     def abandon(self, prepared: object) -> None:
-        """Let go of the run file."""
-        assert isinstance(prepared, int)
-        os.close(prepared)
+        """Let go of the run file and remove it: the next lease has another name."""
+        assert isinstance(prepared, Claim)
+        os.close(prepared.fd)
+        _remove(prepared.path)
 
     def start(
         self, job: JobRecord, prepared: object, environ: Mapping[str, str]
     ) -> Running | Exit:
         """Start the recorder; from here on the lock belongs to it and to what it starts."""
-        assert isinstance(prepared, int)
+        assert isinstance(prepared, Claim)
         try:
             cwd = job.cwd or str(self.home.parent)
             program = _program(job.shell, environ)
@@ -85,12 +95,12 @@ class LocalEngine:
             script = recorder.script_path(child.path)
             argv = recorder.arguments(job.command, cwd, program or [], script)
             variables = self._variables(job, environ, program or [], cwd)
-            child.pid = recorder.spawn(prepared, child.log, argv, variables)
+            child.pid = recorder.spawn(prepared.fd, child.log, argv, variables)
         except (OSError, ValueError) as error:  # ValueError: what no process can be given
             why = f"cannot start: {getattr(error, 'strerror', None) or error}"
             return Exit(code=CANNOT_START, finished_at=clock.utc_now(), reason=why)
         finally:
-            os.close(prepared)
+            os.close(prepared.fd)
         return child
 
     def _variables(

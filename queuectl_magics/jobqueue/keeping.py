@@ -101,19 +101,20 @@ def remove_traces(store: Store, jobs: Sequence[JobRecord]) -> None:
     archive.drop(store, jobs)
     for at in range(0, len(jobs), SLICE):
         with store.exclusive(timeout_s=None):
-            for job in jobs[at : at + SLICE]:
-                if job.id not in store.table.jobs:  # else a new job has its id, and its files
-                    _remove(store, job)
+            gone = [job for job in jobs[at : at + SLICE] if job.id not in store.table.jobs]
+            for job in gone:  # of any other a new job has the id, and the files
+                for attempt in range(1, job.attempt + 1):
+                    log = output.log_path(store.paths.logs, job.id, attempt)
+                    log.unlink(missing_ok=True)
+            _remove_runs(store, {job.id for job in gone})
     _sweep_environments(store)
 
 
-def _remove(store: Store, job: JobRecord) -> None:
-    for attempt in range(1, job.attempt + 1):
-        output.log_path(store.paths.logs, job.id, attempt).unlink(missing_ok=True)
-        begin = f"{job.id}.{attempt}."
-        for path in store.paths.run.glob(begin + "*"):
-            if path.stem.removeprefix(begin).isalnum():  # a token: an id may go on with a dot
-                path.unlink(missing_ok=True)
+def _remove_runs(store: Store, ids: set[str]) -> None:
+    """Remove what a killed worker has left of runs of these jobs: `id.attempt.token.…`."""
+    for path in store.paths.run.iterdir():
+        if path.stem.rsplit(".", 2)[0] in ids:
+            path.unlink(missing_ok=True)
 
 
 def _sweep_environments(store: Store) -> None:

@@ -35,9 +35,8 @@ RETRYABLE = states_that_take(Retried) - {State.COMPLETED}  # what went well is n
 TRIES = 3
 
 
-_hooks: deque[Callable[..., None]] = (
-    deque()
-)  # of the newest tables, by which a cell's end is heard
+# Of the newest tables: by what each of them hears of the end of a cell.
+_hooks: deque[tuple[Any, Callable[..., None]]] = deque()
 
 
 class QueueSource:
@@ -166,9 +165,12 @@ class Live:
         self._publish(data={**data, "text/plain": self._one_line()}, metadata=metadata)
         self._send_still(update=False)
         shell.events.register("post_run_cell", self._after_cell)
-        _hooks.append(self._after_cell)
+        _hooks.append((shell.events, self._after_cell))
         if len(_hooks) > TABLES_MAX:  # a cell that is run again leaves a table that nobody sees
-            shell.events.unregister("post_run_cell", _hooks.popleft())
+            events, hook = _hooks.popleft()
+            if (events, hook) not in _hooks:  # the same one may have been shown again since
+                with contextlib.suppress(ValueError):
+                    events.unregister("post_run_cell", hook)
 
     def _one_line(self) -> str:
         return f"Live table of {self._queue.home}"

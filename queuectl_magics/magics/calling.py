@@ -39,7 +39,7 @@ from queuectl_magics.views.words import one_line
 if TYPE_CHECKING:
     from queuectl_magics.magics.door import QueueMagics
 
-SHELLS = frozenset({"sh", "bash", "dash", "ksh", "zsh"})
+SHELLS = frozenset({"sh", "bash", "dash", "ash", "ksh", "mksh", "zsh", "fish", "csh", "busybox"})
 STOPPED = "stopped waiting; the jobs go on"
 ACCEPTED = "it may have been accepted before: see %queue_list before you enqueue it again"
 
@@ -318,7 +318,7 @@ def _is_shell(program: str) -> bool:
         words = shlex.split(program)
     except ValueError:  # which is told when the job is checked
         words = []
-    return bool(words) and os.path.basename(words[0]) in SHELLS
+    return any(os.path.basename(word) in SHELLS for word in words)  # also in `env bash`
 
 
 def command_of(magic: str) -> click.Command:

@@ -48,13 +48,16 @@ def expand_for_variable(text: str, names: Mapping[str, object]) -> str:
     """Return `NAME=VALUE`, expanded: the value of a variable is hidden anyway.
 
     Raises:
-        InvalidInputError: a secret is no expression of known names.
+        InvalidInputError: a secret is no expression of known names, or stands in the name, which
+            is shown.
 
     Example:
         >>> expand_for_variable("TOKEN={auth!secret}", {"auth": "x"})
         'TOKEN=x'
 
     """
+    name, equals, _ = text.removeprefix("--env=").partition("=")
+    refuse_hidden(name if equals else text)
     marked, values = _mark(text, names)
     return expand(marked, {**names, **values}, quote=False)
 

@@ -59,8 +59,12 @@ class Searching:
 
     def drop(self, ids: Iterable[str]) -> None:
         """Forget jobs that are gone, and with them what was told of them."""
-        for id in ids:
+        gone = set(ids)
+        for id in gone:
             self._told.pop(id, None)
+            self._talking.pop(id, None)
+        if gone:
+            self._waiting = deque(job for job in self._waiting if job.id not in gone)
 
     def hear(self, jobs: Iterable[JobRecord]) -> None:
         """Hear that *jobs*, which run, have printed more."""
