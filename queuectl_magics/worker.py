@@ -355,10 +355,8 @@ class Worker:
             if self._is_untidy and not running:
                 wait_s = min(wait_s, TIDY_AFTER_S)
             if self._free(running) > 0:
-                try:
+                with contextlib.suppress(QueuectlError, OSError):  # the next turn will meet it
                     wait_s = min(wait_s, self._until_due_s())
-                except (QueuectlError, OSError):  # the next turn will meet it, and say so
-                    wait_s = min(wait_s, RETRY_S)
         self._rang |= self._attempts.sleep(wait_s)
 
 

@@ -171,7 +171,7 @@ def test_watching_paints_over_what_it_has_painted(queue, monkeypatch):
     assert 1 == watched.status.over
     first, second, *_, last = screen.written
     assert first.startswith("\x1b[J\x1b[?7l0 of 1 over")  # too long a line is cut off,
-    assert all(piece.endswith("\x1b[?7h\n") for piece in screen.written)  # but only here
+    assert all(piece.endswith("\n\x1b[?7h") for piece in screen.written)  # but only here
     assert second.startswith("\x1b[4F\x1b[J\x1b[?7l0 of 1 over")
     assert "1 of 1 over: 1 cancelled" in last
 

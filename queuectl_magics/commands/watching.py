@@ -40,7 +40,7 @@ def watch(session: Session) -> Watched:
             picture = paint(status, width=session.width, height=session.height, session=session)
             # cut, for a line that is wrapped is two, and the next picture would begin too low
             top = UP.format(painted) if painted else ""
-            session.write(f"{top}{CLEAR}{CUT}{picture}{WRAP}\n")
+            session.write(f"{top}{CLEAR}{CUT}{picture}\n{WRAP}")
             painted = picture.count("\n") + 1
         elif (line := summary(status)) != told:
             told = line
