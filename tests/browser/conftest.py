@@ -61,11 +61,17 @@ READY = """async () => {
   }
   throw new Error("JupyterLab is not ready");
 }"""
+# Once in some hundred starts a kernel, with nothing of ours in it yet, never answers the first
+# question of the front end. It is restarted then, as a person would do.
 OPEN = """async (path) => {
   const panel = await window.jupyterapp.commands.execute(
     "docmanager:open", { path, factory: "Notebook" });
-  await panel.context.ready; await panel.revealed; await panel.sessionContext.ready;
-  await panel.sessionContext.session.kernel.info;
+  await panel.context.ready; await panel.revealed;
+  const context = panel.sessionContext;
+  const answer = async () => { await context.ready; return await context.session.kernel.info; };
+  const patience = () => new Promise((done) => setTimeout(done, 20_000));
+  while (!(await Promise.race([answer(), patience()])))
+    context.session?.kernel?.restart().catch(() => {});
 }"""
 CLOSE = """async () => {
   const panel = window.jupyterapp.shell.currentWidget;
