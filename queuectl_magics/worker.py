@@ -206,14 +206,15 @@ class Worker:
             self._presence.tell_count(count)
             self._slots = 0 if is_paused else count
             self._rang = False
+            self._adopt_strays(every=is_time)
         if is_time:
             self._adopt_at_s = now_s + ADOPT_EVERY_S
-            self._adopt_strays()
 
-    def _adopt_strays(self) -> None:
-        """Take over the attempts of workers that are gone, and our own that never started."""
+    def _adopt_strays(self, *, every: bool) -> None:
+        """Take over attempts that nobody has in hand: *every* one, or only those to be stopped."""
         with self.store.reading() as table:
-            running = [table.jobs[id] for id in table.processing]
+            processing = [table.jobs[id] for id in table.processing]
+        running = [job for job in processing if every or job.stopping]
         ours = set(self._attempts)
         strays = [job for job in running if key_of(job) not in ours]
         for job in strays:

@@ -56,6 +56,22 @@ def test_cancelling_what_a_living_worker_has_adopted_waits_for_nothing(
     assert "cancelled" == job.wait(60).state
 
 
+def test_stray_that_is_to_be_stopped_is_taken_over_at_the_ring(
+    bench, terminal, until, monkeypatch
+):
+    """Whoever cancels a job whose worker has just died does not wait for the next look around."""
+    job = bench.enqueue(HELD)
+    process = terminal.start("worker", "start")
+    until(bench.begun())
+    monkeypatch.setattr(worker, "ADOPT_EVERY_S", 3600.0)
+    mine = bench.queue.worker()
+    assert mine.has_looked.wait(SOON_S)
+    kill(process)
+    job.cancel()
+
+    assert "cancelled" == job.wait(SOON_S).state
+
+
 def test_jobs_that_nobody_has_in_hand_are_ended_all_at_once(bench, terminal, until):
     """Each may take its whole grace; whoever cancels many of them waits once for all."""
     line = "trap 'touch term.$QUEUECTL_JOB_ID' TERM; echo begun; while :; do sleep 0.05; done"
