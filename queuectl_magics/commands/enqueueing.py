@@ -115,9 +115,11 @@ def enqueue(session: Session, /, command: tuple[str, ...], **options: Any) -> Jo
 
 def _note_late_options(command: tuple[str, ...]) -> None:
     """Warn of options of ours behind a whole command line: they have become part of it."""
+    if len(command) <= 1 or " " not in command[0]:
+        return
     ours = {name for param in enqueue.params for name in param.opts if name.startswith("-")}
     late = [word for word in command[1:] if word.partition("=")[0] in ours]
-    if late and " " in command[0]:
+    if late:
         msg = f"{late[0]} stands behind the command, so it is part of it: options come first"
         warnings.warn(msg, stacklevel=2)
 

@@ -308,6 +308,8 @@ JOB.callback = _enqueue_script
 
 def _program(call: Call, words: list[str]) -> str:
     """Return the program that *words*, the options of `%enqueue`, name to run the command."""
+    if not words:
+        return "sh"
     args = [*words, "--", "true"]
     context = ENQUEUE.make_context("%enqueue", args, obj=call, resilient_parsing=True)
     return context.params.get("shell") or "sh"
