@@ -23,6 +23,7 @@ from queuectl_magics.errors import (
 )
 from queuectl_magics.job import TERMINAL, WAITING, JobRecord, State
 from queuectl_magics.store import archive
+from queuectl_magics.values import Seconds
 from queuectl_magics.views import text, words
 
 if TYPE_CHECKING:
@@ -51,6 +52,8 @@ class Job:
         dead 3 1
 
     """
+
+    __slots__ = ("__weakref__", "_archived", "_queue", "id")
 
     def __init__(self, queue: JobQueue, id: str, *, archived: JobRecord | None = None) -> None:
         self.id = id
@@ -182,11 +185,11 @@ class Job:
             else:
                 self._queue.store.wait_for_news(FOLLOW_POLL_S)
 
-    def wait(self, timeout: float | None = None) -> Job:
+    def wait(self, timeout: Seconds | None = None) -> Job:
         """Return this job once it is completed, dead or cancelled.
 
         Args:
-            timeout: give up after that many seconds; None waits for ever.
+            timeout: give up after that time; None waits for ever.
 
         Raises:
             TimeoutError: it is not over yet; it goes on.
