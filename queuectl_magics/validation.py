@@ -9,10 +9,14 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable
 
 from queuectl_magics.errors import InvalidInputError, did_you_mean
 from queuectl_magics.job import JobSpec, State
 from queuectl_magics.settings import BASE_MAX, RETRIES_MAX, SECONDS_MAX, SIZE_MAX
+
+States = str | State | Iterable[str | State]
+"""How states are named: one, or several of them."""
 
 COMMAND_BYTES_MAX = 8 * 1024 * 1024
 UTF8_BYTES_MAX = 4
@@ -161,19 +165,29 @@ def _check_shell(shell: str | None) -> None:
         raise InvalidInputError(msg)
 
 
-def parse_state(state: str | State | None) -> State | None:
-    """Return the state that *state* names.
+def parse_states(states: States) -> frozenset[State]:
+    """Return the states that *states* names, be it one or several.
 
     Raises:
         InvalidInputError: there is none of that name.
 
+    Example:
+        >>> sorted(parse_states(["failed", "dead"]))
+        [<State.DEAD: 'dead'>, <State.FAILED: 'failed'>]
+
     """
-    if state is None:
-        return None
-    word = state.strip().lower()
+    several: object = [states] if isinstance(states, str) else states
+    if not isinstance(several, Iterable):
+        msg = f"{states!r} is no state: name one, or several of them"
+        raise InvalidInputError(msg)
+    return frozenset(_parse_state(state) for state in several)
+
+
+def _parse_state(state: object) -> State:
+    word = str(state).strip().lower()
     try:
         return State("cancelled" if word == "canceled" else word)
     except ValueError:
         near = did_you_mean(word, list(State))
-        msg = f"there is no state {state!r}.{near} Known: {', '.join(State)}"
+        msg = f"there is no state {str(state)!r}.{near} Known: {', '.join(State)}"
         raise InvalidInputError(msg) from None

@@ -297,7 +297,7 @@ def test_json_is_read_from_standard_input(queuectl, stdin, data, commands):
         (b'{"command": "a", "max_retries": 1.5}', "the job object does not fit: Expected `int"),
         (b'{"command": "a", "backoff_base": NaN}', "backoff_base is nan"),
         (b'{"command": "a", "priority": 1e99}', "the job object does not fit"),
-        (b'{"command": "a", "env": {"T": 5}}', "the job object does not fit: Expected `str`"),
+        (b'{"command": "a", "env": {"T": true}}', "the job object does not fit: Expected `str`"),
     ],
 )
 def test_json_that_does_not_fit_changes_nothing(queuectl, stdin, data, line):
@@ -329,7 +329,7 @@ def test_json_that_does_not_fit_changes_nothing(queuectl, stdin, data, line):
         (['{"command": '], "this is no JSON (Expecting value: line 1 column 13 (char 12))"),
         (["{}"], "the job has no command"),
         (['{"comand": "x"}'], "a job has no key 'comand'. Did you mean 'command'?"),
-        (['{"id": 5, "command": "x"}'], "the job object does not fit: Expected `str | null`"),
+        (['{"name": 5, "command": "x"}'], "the job object does not fit: Expected `str | null`"),
     ],
 )
 def test_job_that_does_not_fit_is_refused(queuectl, words, line):
@@ -590,6 +590,7 @@ def test_jobs_are_listed_by_state_tag_and_id(queuectl):
 
     assert ["1", "2"] == ids() == ids("--tag", "x")
     assert ["2"] == ids("--state", "Canceled") == ids("--tag", "x", "2")
+    assert ["1", "2"] == ids("--state", "pending", "--state", "cancelled")
     assert ["2", "1"] == ids("2", "one", "1")
     assert [] == ids("--tag", "y") == ids("--state", "dead")
     assert Ran(0, "No jobs.\n", "") == queuectl("list", "--state", "dead")

@@ -259,15 +259,15 @@ def test_batch_is_accepted_whole_or_not_at_all(queue, wanted, line):
 @pytest.mark.parametrize(
     ("values", "line"),
     [
-        ({"tags": "sweep"}, "Expected `array`, got `str` - at `$.tags`"),
+        ({"tags": None}, "Expected `array`, got `null` - at `$.tags`"),
         ({"on_lost": "holdd"}, "Invalid enum value 'holdd' - at `$.on_lost`"),
         ({"max_retries": 2.5}, "Expected `int | null`, got `float` - at `$.max_retries`"),
         ({"priority": False}, "Expected `int`, got `bool` - at `$.priority`"),
         ({"backoff_base": float("nan")}, "backoff_base is nan: it must be from 0"),
         ({"priority": object()}, "Expected `int`, got `object` - at `$.priority`"),
-        ({"env": {"A": 1}}, "Expected `str`, got `int` - at `$.env[...]`"),
+        ({"env": {"A": True}}, "Expected `str`, got `bool` - at `$.env[...]`"),
         ({"command": 5}, "Expected `str`, got `int` - at `$.command`"),
-        ({"id": 7}, "Expected `str | null`, got `int` - at `$.id`"),
+        ({"name": 7}, "Expected `str | null`, got `int` - at `$.name`"),
         ({"tags": ["\ud800"]}, "the tag contains half a character"),
     ],
 )
@@ -670,10 +670,10 @@ def test_workers_of_other_processes_hear_of_a_job_though_we_have_our_own(queue, 
     other.leave()
 
 
-@pytest.mark.parametrize("count", [0, -1, 1001])
+@pytest.mark.parametrize("count", [0, -1, 1001, 2.5, "2", True])
 def test_absurd_count_starts_no_worker(queue, count):
     """None means the setting; nothing else does."""
-    with pytest.raises(InvalidInputError, match=f"count is {count}: it must be from 1 to 1,000"):
+    with pytest.raises(InvalidInputError, match="must be a whole number from 1 to 1,000"):
         queue.worker(count)
 
     assert queue.own_worker is None
@@ -755,3 +755,43 @@ def test_job_can_be_a_key_and_is_the_same_in_every_handle(queue):
     assert {job: 1} == {Job(queue, "1"): 1}
     assert queue is job.queue
     assert queue.home / "logs" / "1.0.log" == job.log_path()
+
+
+def test_several_jobs_may_come_in_a_list(queue):
+    """What `enqueue_all` and `jobs` return is taken as it is; a text is one name, not letters."""
+    jobs = queue.enqueue_all(["true"] * 12)
+    assert ["12"] == [record.id for record in queue.records(refs="12")]
+    assert ["1", "3", "2"] == [job.id for job in queue.jobs(refs=[jobs[0], [3], "2"])]
+
+    queue.cancel(jobs[:2], [3])
+    assert 3 == len(queue.jobs(["cancelled", "dead"])) == len(queue.retry(queue.jobs("cancelled")))
+    queue.worker(2)
+    assert jobs[-1].id == queue.wait(jobs, timeout="30s")[-1].id
+
+
+def test_no_job_is_not_every_job(queue):
+    """A selection that turns out to be empty changes nothing, and there is nothing to wait for."""
+    queue.enqueue("true", id="over").cancel()
+    queue.enqueue("true")
+
+    assert [] == queue.wait([]) == queue.cancel([]) == queue.retry([]) == queue.prune([])
+    assert [] == queue.records(refs=[]) == list(queue.status(refs=[]).jobs) == queue.jobs([])
+    assert 2 == len(queue.jobs())
+
+
+@pytest.mark.parametrize("timeout", ["10 parsecs", [], float("nan"), True])
+def test_waiting_for_no_time_is_refused(queue, timeout):
+    """A nan would wait for ever."""
+    job = queue.enqueue("true")
+
+    with pytest.raises(InvalidInputError):
+        job.wait(timeout)
+
+
+def test_waiting_takes_a_time_as_a_text_or_a_span(queue):
+    """As everything else does that takes a time."""
+    job = queue.enqueue("true")
+
+    for timeout in ("1ms", timedelta(milliseconds=1)):
+        with pytest.warns(UserWarning, match="no worker"), pytest.raises(TimeoutError):
+            job.wait(timeout)

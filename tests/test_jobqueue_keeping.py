@@ -223,10 +223,23 @@ def test_prune_drops_old_ends_and_keeps_the_newest(queue):
     """Age, state and number narrow what goes; dead jobs go only when they are asked for."""
     end(queue, "true", "true", "exit 1", max_retries=1)
 
-    assert [] == queue.prune(older_than_s=3600)
+    assert [] == queue.prune(older_than_s=3600) == queue.prune(older_than_s="1h")
     assert ["1"] == queue.prune(keep=1)
-    assert ["2"] == queue.prune()
+    assert ["2"] == queue.prune(states="completed")
     assert ["3"] == queue.prune(states=[State.DEAD])
+
+
+@pytest.mark.parametrize(
+    "given", [{"keep": 2.5}, {"keep": -1}, {"older_than_s": "old"}, {"states": ["ded"]}]
+)
+def test_absurd_wish_prunes_nothing(queue, given):
+    """Bad input changes nothing."""
+    end(queue, "true")
+
+    with pytest.raises(InvalidInputError):
+        queue.prune(**given)
+
+    assert ["1"] == [job.id for job in queue.jobs()]
 
 
 def test_newest_means_ended_last_not_enqueued_last(queue):

@@ -6,7 +6,7 @@ import pytest
 
 from queuectl_magics.errors import InvalidInputError
 from queuectl_magics.job import JobSpec, State
-from queuectl_magics.validation import check, check_range, parse_state
+from queuectl_magics.validation import check, check_range, parse_states
 
 
 @pytest.mark.parametrize(
@@ -93,26 +93,33 @@ def test_range_is_not_asked_of_what_is_not_given():
 
 
 @pytest.mark.parametrize(
-    ("word", "state"),
+    ("words", "states"),
     [
-        (None, None),
-        ("dead", State.DEAD),
-        (" Dead ", State.DEAD),
-        ("canceled", State.CANCELLED),
-        (State.FAILED, State.FAILED),
+        ("dead", {State.DEAD}),
+        (" Dead ", {State.DEAD}),
+        ("canceled", {State.CANCELLED}),
+        (State.FAILED, {State.FAILED}),
+        (["failed", State.DEAD, "DEAD"], {State.FAILED, State.DEAD}),
+        ([], set()),
     ],
 )
-def test_state_is_read_in_any_case_and_spelling(word, state):
+def test_states_are_read_in_any_case_and_spelling(words, states):
     """American `canceled` is understood; `cancelled` is what is written."""
-    assert state == parse_state(word)
+    assert states == parse_states(words)
 
 
 def test_unknown_state_is_refused_with_the_nearest_and_all():
     """The line helps whoever mistyped, and whoever guessed."""
     with pytest.raises(InvalidInputError) as refused:
-        parse_state("compelted")
+        parse_states(["dead", "compelted"])
 
     assert (
         "there is no state 'compelted'. Did you mean 'completed'? "
         "Known: pending, processing, completed, failed, dead, cancelled"
     ) == str(refused.value)
+
+
+def test_what_is_no_name_is_no_state():
+    """A number, for one."""
+    with pytest.raises(InvalidInputError, match="5 is no state: name one, or several of them"):
+        parse_states(5)

@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import click
-import msgspec
 
 from queuectl_magics.commands.verb import CONTEXT, Session, Verb, records_of
 from queuectl_magics.errors import InvalidInputError
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
     from queuectl_magics.jobqueue.live import Live
     from queuectl_magics.views.timeline import Timeline
 
-STATE_HELP = f"Only jobs in this state: {', '.join(State)}."
+STATE_HELP = f"Only jobs in this state; may be repeated: {', '.join(State)}."
 
 VARYING = ("elapsed", "created_at", "updated_at")
 
@@ -79,7 +78,7 @@ def _frame(found: Status | Live, session: Session) -> Any:
     json=_as_json,
     context_settings=CONTEXT,
 )
-@click.option("--state", metavar="STATE", help=STATE_HELP)
+@click.option("--state", "states", multiple=True, metavar="STATE", help=STATE_HELP)
 @click.option("--failed", is_flag=True, help="Only jobs that failed or are dead.")
 @click.option(
     "--live",
@@ -91,14 +90,19 @@ def _frame(found: Status | Live, session: Session) -> Any:
 @click.argument("ids", nargs=-1, metavar="[ID]...")
 @click.pass_obj
 def status(
-    session: Session, *, state: str | None, failed: bool, live: bool, ids: tuple[str, ...]
+    session: Session,
+    *,
+    states: tuple[str, ...],
+    failed: bool,
+    live: bool,
+    ids: tuple[str, ...],
 ) -> Status | Live | Watched:
     """Show the jobs and how many there are in each state.
 
     As JSON: total, counts, workers, paused and, of each job, what the table of a notebook has.
     """
     if live:
-        if state or failed or ids:
+        if states or failed or ids:
             msg = "--live shows all jobs: leave out the states and ids, and filter in the table"
             raise InvalidInputError(msg)
         if not session.foreground:
@@ -106,13 +110,9 @@ def status(
         from queuectl_magics.commands.watching import watch
 
         return watch(session)
-    found = session.queue.status(state, refs=ids)
     if failed:
-        bad = (State.FAILED, State.DEAD)
-        return msgspec.structs.replace(
-            found, jobs=tuple(job for job in found.jobs if job.state in bad)
-        )
-    return found
+        states += (State.FAILED, State.DEAD)
+    return session.queue.status(states or None, refs=ids or None)
 
 
 @click.command(
@@ -122,19 +122,26 @@ def status(
     json=records_of,
     context_settings=CONTEXT,
 )
-@click.option("--state", metavar="STATE", help=STATE_HELP)
+@click.option("--state", "states", multiple=True, metavar="STATE", help=STATE_HELP)
 @click.option("--tag", metavar="TAG", help="Only jobs with this tag.")
 @click.option("--all", "archived", is_flag=True, help="Also those in the archive.")
 @click.argument("ids", nargs=-1, metavar="[ID]...")
 @click.pass_obj
 def list_(
-    session: Session, *, state: str | None, tag: str | None, archived: bool, ids: tuple[str, ...]
+    session: Session,
+    *,
+    states: tuple[str, ...],
+    tag: str | None,
+    archived: bool,
+    ids: tuple[str, ...],
 ) -> JobList:
     """List the jobs, oldest first.
 
     As JSON: an array of the jobs with all that is known of them.
     """
-    return JobList(session.queue.jobs(state, refs=ids, tag=tag, archived=archived))
+    return JobList(
+        session.queue.jobs(states or None, refs=ids or None, tag=tag, archived=archived)
+    )
 
 
 @click.command(
@@ -163,7 +170,7 @@ def show(session: Session, id: str) -> Details:
 @click.pass_obj
 def timeline(session: Session, ids: tuple[str, ...]) -> Timeline:
     """Show who ran when, and in which slot."""
-    return session.queue.timeline(refs=ids)
+    return session.queue.timeline(refs=ids or None)
 
 
 @click.command(

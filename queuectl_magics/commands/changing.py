@@ -25,7 +25,6 @@ from queuectl_magics.errors import InvalidInputError, RefusedError
 from queuectl_magics.job import State
 from queuectl_magics.jobqueue import Job, JobList
 from queuectl_magics.settings import setting_name
-from queuectl_magics.validation import parse_state
 from queuectl_magics.views import text
 
 
@@ -77,7 +76,7 @@ def retry(session: Session, ids: tuple[str, ...], *, failed: bool) -> Job | JobL
         raise InvalidInputError(msg)
     if failed:
         queue = session.queue
-        return JobList(queue.retry(*queue.jobs(State.FAILED), *queue.jobs(State.DEAD)))
+        return JobList(queue.retry(*queue.jobs((State.FAILED, State.DEAD))))
     return _one_or_many(session.queue.retry(*ids), ids)
 
 
@@ -186,6 +185,5 @@ def prune(
     session: Session, ids: tuple[str, ...], states: tuple[str, ...], older_than: float, keep: int
 ) -> list[str]:
     """Drop jobs that are over, with their logs. Dead jobs only when you say so."""
-    wanted = [found for state in states if (found := parse_state(state)) is not None]
-    chosen = wanted or [State.COMPLETED, State.CANCELLED]
+    chosen = states or (State.COMPLETED, State.CANCELLED)
     return session.queue.prune(*ids, states=chosen, older_than_s=older_than, keep=keep)

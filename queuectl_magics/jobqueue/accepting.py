@@ -16,21 +16,20 @@ from typing import Any
 
 from msgspec.structs import asdict, replace
 
-from queuectl_magics import codec, lifecycle, validation
+from queuectl_magics import codec, lifecycle, validation, values
 from queuectl_magics.errors import InvalidInputError, RefusedError
 from queuectl_magics.events import Enqueued
-from queuectl_magics.job import TERMINAL, JobRecord, JobSpec, State
-from queuectl_magics.settings import Config, parse_duration_s, parse_size_bytes
+from queuectl_magics.job import TERMINAL, JobRecord, JobSpec
+from queuectl_magics.settings import KEPT_MAX, Config, parse_size_bytes
 from queuectl_magics.table import Table
+from queuectl_magics.validation import States
+from queuectl_magics.values import Seconds
 from queuectl_magics.variables import current_folder
 
-Wanted = str | Mapping[str, Any] | JobSpec
+Wanted = str | os.PathLike[str] | Mapping[str, Any] | JobSpec
 """What may be enqueued: a command, a dict of the fields of `JobSpec`, or a `JobSpec`."""
 
-_READERS: dict[str, Callable[[str], float]] = {
-    **dict.fromkeys(("delay_s", "timeout_s", "grace_s", "backoff_cap_s"), parse_duration_s),
-    "output_bytes_max": parse_size_bytes,
-}
+_DURATIONS = frozenset(("delay_s", "timeout_s", "grace_s", "backoff_cap_s"))
 _PLAIN = JobSpec(command="").policy  # the defaults fit, and most jobs ask for nothing else
 
 
@@ -41,7 +40,9 @@ def read_specs(wanted: Iterable[Wanted]) -> tuple[list[JobSpec], list[bytes]]:
         InvalidInputError: the first thing that does not fit, and in which of several jobs.
 
     """
-    if type(wanted) is not list and isinstance(wanted, str | Mapping | JobSpec):
+    many: object = wanted
+    is_one = type(many) is not list and isinstance(many, str | Mapping | JobSpec)
+    if is_one or not isinstance(many, Iterable):
         msg = "enqueue_all takes a list of jobs: for a single one there is enqueue"
         raise InvalidInputError(msg)
     specs: list[JobSpec] = []
@@ -63,12 +64,14 @@ def _checked(wanted: Any, known: bytes) -> tuple[JobSpec, bytes]:
     """Return what is *wanted*, checked, and its policy; the *known* one fits."""
     policy: bytes | None
     if isinstance(wanted, str):
-        spec, policy, known = JobSpec(command=wanted), _PLAIN, _PLAIN
+        spec, policy, known = JobSpec(command=str.__str__(wanted)), _PLAIN, _PLAIN
     elif isinstance(wanted, JobSpec) and _is_sound(wanted, known):
         spec, policy = wanted, known
     else:
         if isinstance(wanted, JobSpec):
             wanted = asdict(wanted)
+        elif isinstance(wanted, os.PathLike):
+            wanted = {"command": wanted}
         spec = codec.spec_from(_as_dict(wanted) if isinstance(wanted, Mapping) else wanted)
         policy = _policy(spec)
     if policy == known:
@@ -80,9 +83,8 @@ def _checked(wanted: Any, known: bytes) -> tuple[JobSpec, bytes]:
 
 def _is_sound(spec: JobSpec, known: bytes) -> bool:
     """Say whether what is in *spec* is of the right kind; anything can have been put into it."""
-    own: tuple[object, object] = (spec.command, spec.id)
-    are_texts = isinstance(own[0], str) and isinstance(own[1], str | None)
-    return are_texts and _policy(spec) == known
+    id: object = spec.id
+    return type(spec.command) is str and (id is None or type(id) is str) and _policy(spec) == known
 
 
 def _policy(spec: JobSpec) -> bytes | None:
@@ -94,15 +96,33 @@ def _policy(spec: JobSpec) -> bytes | None:
 
 
 def _as_dict(wanted: Mapping[Any, Any]) -> dict[Any, Any]:
-    """Return *wanted* with times, sizes and paths as they are kept: `"10m"` becomes 600.0."""
-    read = {}
-    for key, value in wanted.items():
-        reader = _READERS.get(codec.ALIASES.get(str(key), str(key)))
-        if isinstance(value, os.PathLike):
-            read[key] = os.fspath(value)
-        else:
-            read[key] = reader(value) if reader and isinstance(value, str) else value
-    return read
+    """Return *wanted* with its values as they are kept: `"10m"` becomes 600.0."""
+    return {
+        key: _as_kept(codec.ALIASES.get(key, key) if isinstance(key, str) else "", value)
+        for key, value in wanted.items()
+    }
+
+
+def _as_kept(name: str, value: Any) -> Any:
+    """Return the *value* of the field *name* as a text, a number, or several of them."""
+    if name == "env" and isinstance(value, Mapping):
+        return {values.plain(variable): _as_text(one) for variable, one in value.items()}
+    if name == "tags" and isinstance(value, Iterable):
+        return [values.plain(one) for one in ([value] if isinstance(value, str) else value)]
+    if name == "command" and isinstance(value, list | tuple):
+        msg = "a command is one text, as you would type it: make it of a list with shlex.join"
+        raise InvalidInputError(msg)
+    if name in _DURATIONS and isinstance(value, str | timedelta):
+        return values.seconds(name, value)
+    if name == "output_bytes_max" and isinstance(value, str):
+        return parse_size_bytes(value)
+    return _as_text(value) if name == "id" else values.plain(value)
+
+
+def _as_text(value: object) -> object:
+    """Return a number as it would be typed, anything else as it is."""
+    given = values.plain(value)
+    return str(given) if isinstance(given, int | float) and not isinstance(given, bool) else given
 
 
 def current_cwd() -> str:
@@ -183,22 +203,24 @@ def accept(
 
 
 def prunable(
-    states: frozenset[State], *, older_than_s: float, keep: int
+    states: States, *, older_than_s: Seconds, keep: int
 ) -> Callable[[Iterable[JobRecord], datetime], list[JobRecord]]:
     """Return how to choose, of all jobs, those that may be dropped.
 
     Raises:
+        InvalidInputError: there is no such state, or a number does not fit.
         RefusedError: jobs in one of *states* are not over.
 
     """
-    if not states <= TERMINAL:
+    chosen, kept = validation.parse_states(states), values.whole("keep", keep, KEPT_MAX)
+    age = timedelta(seconds=values.seconds("older_than_s", older_than_s))
+    if not chosen <= TERMINAL:
         msg = "only completed, dead and cancelled jobs can be pruned (cancel the others first)"
         raise RefusedError(msg)
 
     def choose(jobs: Iterable[JobRecord], now: datetime) -> list[JobRecord]:
-        before = now - timedelta(seconds=older_than_s)
-        fitting = [job for job in jobs if job.state in states and job.updated_at <= before]
+        fitting = [job for job in jobs if job.state in chosen and now - job.updated_at >= age]
         fitting.sort(key=attrgetter("updated_at", "seq"))  # newest means ended last
-        return fitting[: max(0, len(fitting) - keep)]
+        return fitting[: max(0, len(fitting) - kept)]
 
     return choose

@@ -13,7 +13,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Self
 
-from queuectl_magics import environment, lifecycle, presence, settings, validation, variables
+from queuectl_magics import (
+    environment,
+    lifecycle,
+    presence,
+    settings,
+    validation,
+    values,
+    variables,
+)
 from queuectl_magics.errors import RefusedError
 from queuectl_magics.events import SIGTERM, JobEvent
 from queuectl_magics.job import JobRecord, State
@@ -21,7 +29,7 @@ from queuectl_magics.jobqueue import accepting, keeping, waiting
 from queuectl_magics.jobqueue.accepting import Wanted
 from queuectl_magics.jobqueue.finding import find_all
 from queuectl_magics.jobqueue.job import Job
-from queuectl_magics.jobqueue.looking import Looking, Ref
+from queuectl_magics.jobqueue.looking import Looking, Refs
 from queuectl_magics.journal import sync_folder
 from queuectl_magics.presence import WorkerInfo
 from queuectl_magics.settings import Config
@@ -29,6 +37,8 @@ from queuectl_magics.store import archive
 from queuectl_magics.store.compaction import tidy_if_cheap
 from queuectl_magics.store.store import Decide
 from queuectl_magics.table import Table
+from queuectl_magics.validation import States
+from queuectl_magics.values import Seconds
 from queuectl_magics.views.words import NO_WORKER
 
 if TYPE_CHECKING:
@@ -75,38 +85,6 @@ class JobQueue(Looking):
         self._count: int | None = None
         self._starting = threading.Lock()
 
-    # --- asking -------------------------------------------------------------------------------
-
-    def job(self, ref: Ref) -> Job:
-        """Return the job with this id, or with this name if only one has it.
-
-        Raises:
-            UnknownJobError: there is none, or several have that name.
-
-        """
-        return self.jobs(refs=[ref])[0]
-
-    def jobs(
-        self,
-        state: str | State | None = None,
-        *,
-        refs: Iterable[Ref] = (),
-        tag: str | None = None,
-        archived: bool = False,
-    ) -> list[Job]:
-        """Return the jobs in the order in which they came; the arguments are those of `records`.
-
-        Example:
-            `queue.jobs("dead")`, `queue.jobs(tag="sweep")`
-
-        """
-        found = self.records(state, refs=refs, tag=tag, archived=archived)
-        with self.store.reading() as table:
-            return [
-                Job(self, job.id, archived=None if archive.is_in(table.jobs, job) else job)
-                for job in found
-            ]
-
     # --- changing -----------------------------------------------------------------------------
 
     def enqueue(self, command: str, **options: Any) -> Job:
@@ -119,7 +97,7 @@ class JobQueue(Looking):
                 many failed attempts), `backoff_base` and `backoff_cap` (wait base ** attempts
                 seconds, at most the cap), `backoff_jitter` (0 to 1), `delay`, `cwd` (default: the
                 directory where we stand), `env` (names to values), `shell`, `timeout`, `grace`,
-                `max_output`, `on_lost`. Times are seconds, or texts like "10m".
+                `max_output`, `on_lost`. Times are seconds, texts like "10m", or a `timedelta`.
 
         Raises:
             InvalidInputError: a value does not fit, or the id is taken; nothing was changed.
@@ -170,7 +148,7 @@ class JobQueue(Looking):
             self.store.sync(self.store.seq)
         return events
 
-    def cancel(self, *refs: Ref, signal: int = SIGTERM) -> list[Job]:
+    def cancel(self, *refs: Refs, signal: int = SIGTERM) -> list[Job]:
         """Call jobs off: at once if they wait; if they run, their processes are ended first.
 
         All or, if one of them cannot be cancelled, none. *signal* is what the processes get; those
@@ -196,7 +174,7 @@ class JobQueue(Looking):
             end_abandoned(self.store, self.engine(), running)
         return jobs
 
-    def retry(self, *refs: Ref) -> list[Job]:
+    def retry(self, *refs: Refs) -> list[Job]:
         """Give jobs that are over, or wait for their next attempt, a fresh allowance.
 
         Raises:
@@ -212,9 +190,9 @@ class JobQueue(Looking):
 
     def prune(
         self,
-        *refs: Ref,
-        states: Iterable[State] = (State.COMPLETED, State.CANCELLED),
-        older_than_s: float = 0.0,
+        *refs: Refs,
+        states: States = (State.COMPLETED, State.CANCELLED),
+        older_than_s: Seconds = 0.0,
         keep: int = 0,
     ) -> list[str]:
         """Drop jobs that are over, and their logs, also from the archive; return their ids.
@@ -226,18 +204,19 @@ class JobQueue(Looking):
             keep: but not the newest *keep* of them.
 
         Raises:
+            InvalidInputError: there is no such state, or a number does not fit.
             RefusedError: a named job is not over, or jobs in a state that is asked for are not.
             UnknownJobError: there is no such job.
 
         """
         words = self._words(refs)
-        choose = accepting.prunable(frozenset(states), older_than_s=older_than_s, keep=keep)
+        choose = accepting.prunable(states, older_than_s=older_than_s, keep=keep)
         dropped: list[JobRecord] = []
 
         def decide(table: Table, now: datetime) -> Iterator[JobEvent]:
             archive.forget_unfinished(self.home, table)
             named, every = keeping.find_anywhere, keeping.with_archived
-            for job in named(self.store, words) if words else choose(every(self.store), now):
+            for job in named(self.store, words) if refs else choose(every(self.store), now):
                 if archive.is_in(table.jobs, job):
                     yield lifecycle.prune(job, now=now)
                 dropped.append(job)
@@ -271,15 +250,15 @@ class JobQueue(Looking):
 
     def wait(
         self,
-        *refs: Ref,
-        timeout: float | None = None,
+        *refs: Refs,
+        timeout: Seconds | None = None,
         on_look: Callable[[list[JobRecord]], None] | None = None,
     ) -> list[Job]:
         """Return these jobs, or by default all jobs, once each of them is over.
 
         Args:
             refs: which jobs.
-            timeout: give up after that many seconds; None waits for ever.
+            timeout: give up after that time; None waits for ever.
             on_look: called at each look with the records waited for, for a progress bar.
 
         Raises:
@@ -288,11 +267,11 @@ class JobQueue(Looking):
             Exception: what ended the worker of this process, if that was no wish of anyone's.
 
         """
-        ids = [record.id for record in self.records(refs=refs)]
+        ids = [record.id for record in self.records(refs=refs or None)]
         waiting.until_over(
             self.store,
             ids,
-            timeout_s=timeout,
+            timeout=timeout,
             on_look=on_look or (lambda _records: None),
             held_back_by=self._held_back_by,
         )
@@ -348,7 +327,8 @@ class JobQueue(Looking):
             InvalidInputError: *count* is out of bounds.
 
         """
-        validation.check_range("count", count, settings.COUNT_MAX, low=1)
+        if count is not None:
+            count = values.whole("count", count, settings.COUNT_MAX, low=1)
         with self._starting:
             self._count = count or self._count
             mine = self._worker

@@ -7,29 +7,33 @@ they are asked for. The rule here: looking changes nothing.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from queuectl_magics import clock, presence, settings, validation
 from queuectl_magics.errors import InvalidInputError, QueuectlError
-from queuectl_magics.job import JobRecord, State
+from queuectl_magics.job import JobRecord
 from queuectl_magics.jobqueue import keeping
 from queuectl_magics.jobqueue.job import Job
 from queuectl_magics.presence import WorkerInfo
 from queuectl_magics.settings import Config
-from queuectl_magics.store import Store
+from queuectl_magics.store import Store, archive
+from queuectl_magics.validation import States
 from queuectl_magics.views import words
 from queuectl_magics.views.status import Status
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from queuectl_magics.jobqueue.jobqueue import JobQueue
     from queuectl_magics.jobqueue.live import Live
     from queuectl_magics.views.timeline import Timeline
 
 Ref = str | int | Job
 """How a job is named: by its id, by a name that only one job has, or by a `Job`."""
+Refs = Ref | Iterable["Refs"]
+"""One job, or several of them."""
 
 
 class Looking:
@@ -73,17 +77,17 @@ class Looking:
 
     def records(
         self,
-        state: str | State | None = None,
+        state: States | None = None,
         *,
-        refs: Iterable[Ref] = (),
+        refs: Refs | None = None,
         tag: str | None = None,
         archived: bool = False,
     ) -> list[JobRecord]:
         """Return what is known now of each job, in the order in which they came.
 
         Args:
-            state: only jobs in this state.
-            refs: only these jobs, in this order.
+            state: only jobs in this state, or in one of these.
+            refs: only these jobs, in this order; None means all.
             tag: only jobs with this tag.
             archived: those in the archive, too, which may be many.
 
@@ -92,9 +96,9 @@ class Looking:
             UnknownJobError: there is no such job.
 
         """
-        wanted, words = validation.parse_state(state), self._words(refs)
-        if words:
-            found = keeping.find_anywhere(self.store, words)
+        wanted = None if state is None else validation.parse_states(state)
+        if refs is not None:
+            found = keeping.find_anywhere(self.store, self._words(refs))
         elif archived:
             found = keeping.with_archived(self.store)
         else:
@@ -103,26 +107,61 @@ class Looking:
         return [
             job
             for job in found
-            if (wanted is None or job.state is wanted) and (tag is None or tag in job.tags)
+            if (wanted is None or job.state in wanted) and (tag is None or tag in job.tags)
         ]
 
-    def _words(self, refs: Iterable[Ref]) -> list[str]:
+    def job(self, ref: Ref) -> Job:
+        """Return the job with this id, or with this name if only one has it.
+
+        Raises:
+            UnknownJobError: there is none, or several have that name.
+
+        """
+        return self.jobs(refs=[ref])[0]
+
+    def jobs(
+        self,
+        state: States | None = None,
+        *,
+        refs: Refs | None = None,
+        tag: str | None = None,
+        archived: bool = False,
+    ) -> list[Job]:
+        """Return the jobs in the order in which they came; the arguments are those of `records`.
+
+        Example:
+            `queue.jobs("dead")`, `queue.jobs(tag="sweep")`
+
+        """
+        found = self.records(state, refs=refs, tag=tag, archived=archived)
+        with self.store.reading() as table:
+            return [
+                Job(self._whole, job.id, archived=None if archive.is_in(table.jobs, job) else job)
+                for job in found
+            ]
+
+    @property
+    def _whole(self) -> JobQueue:
+        """The same queue, with all that can be done to it: no other kind is ever made."""
+        return cast("JobQueue", self)
+
+    def _words(self, refs: Refs) -> list[str]:
         """Return ids and names for *refs*, and see to it that handles are of this queue."""
         words = []
-        for ref in refs:
+        for ref in _flat(refs):
             if isinstance(ref, Job) and ref.queue.home != self.home:
                 msg = f"job {ref.id} is in another queue ({ref.queue.home}): ask that one"
                 raise InvalidInputError(msg)
             words.append(ref.id if isinstance(ref, Job) else str(ref))
         return words
 
-    def _living(self, refs: Iterable[Ref]) -> list[str]:
+    def _living(self, refs: Refs) -> list[str]:
         """Return ids and names for *refs*, and see to it that they can be changed."""
         words = self._words(refs)
         keeping.refuse_archived(self.store, words)
         return words
 
-    def status(self, state: str | State | None = None, *, refs: Iterable[Ref] = ()) -> Status:
+    def status(self, state: States | None = None, *, refs: Refs | None = None) -> Status:
         """Return a picture of the queue now: the jobs asked for, the counts, who works.
 
         The arguments are those of `records`.
@@ -142,7 +181,7 @@ class Looking:
             paused=self.config.paused,
         )
 
-    def frame(self, state: str | State | None = None, *, refs: Iterable[Ref] = ()) -> pd.DataFrame:
+    def frame(self, state: States | None = None, *, refs: Refs | None = None) -> pd.DataFrame:
         """Return the jobs as a DataFrame indexed by `id`, as `%queue_status` does."""
         from queuectl_magics.views.frame import status_frame
 
@@ -158,9 +197,9 @@ class Looking:
         """
         from queuectl_magics.jobqueue.live import Live
 
-        return Live(self)  # type: ignore[arg-type] # `JobQueue` is the one that is made
+        return Live(self._whole)
 
-    def timeline(self, *, refs: Iterable[Ref] = ()) -> Timeline:
+    def timeline(self, *, refs: Refs | None = None) -> Timeline:
         """Return who ran when, and in which slot, as a picture; `print` it to see it as text."""
         from queuectl_magics.views.timeline import Timeline
 
@@ -199,3 +238,12 @@ class Looking:
         except QueuectlError as error:
             counts = str(error)
         return f"<JobQueue {self.home}: {counts or 'no jobs'}>"
+
+
+def _flat(refs: object) -> Iterator[object]:
+    """Yield each of *refs*, and each that is in a list of them."""
+    if isinstance(refs, str) or not isinstance(refs, Iterable):
+        yield refs
+        return
+    for ref in refs:
+        yield from _flat(ref)

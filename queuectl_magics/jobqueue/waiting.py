@@ -8,14 +8,16 @@ changes nothing.
 
 from __future__ import annotations
 
+import math
 import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 
-from queuectl_magics import clock
+from queuectl_magics import clock, values
 from queuectl_magics.job import TERMINAL, JobRecord
 from queuectl_magics.store import Store
+from queuectl_magics.values import Seconds
 
 POLL_S = 0.05
 MANY = 16
@@ -28,7 +30,7 @@ def until_over(
     store: Store,
     ids: Sequence[str],
     *,
-    timeout_s: float | None,
+    timeout: Seconds | None,
     on_look: Callable[[list[JobRecord]], None],
     held_back_by: Callable[[], str],
 ) -> None:
@@ -37,10 +39,12 @@ def until_over(
     Warns once if *held_back_by* says why that will not happen by itself.
 
     Raises:
-        TimeoutError: some are not over after *timeout_s* seconds.
+        InvalidInputError: *timeout* is no time.
+        TimeoutError: some are not over by then.
 
     """
-    give_up_at = None if timeout_s is None else clock.monotonic_s() + timeout_s
+    timeout_s = math.inf if timeout is None else values.seconds("timeout", timeout)
+    give_up_at = clock.monotonic_s() + timeout_s
     left, look_at_s, warned = deque(ids), 0.0, False
     while True:
         now_s, records = clock.monotonic_s(), None
@@ -58,7 +62,7 @@ def until_over(
         if records is not None and (why := held_back_by()) and not warned:
             warned = True
             warnings.warn(why, stacklevel=4)
-        if give_up_at is not None and now_s >= give_up_at:
+        if now_s >= give_up_at:
             raise TimeoutError(_too_long(store, left, timeout_s))
         if len(left) < MANY:
             store.wait_for_news(POLL_S)
@@ -70,7 +74,7 @@ def _is_over(job: JobRecord | None) -> bool:
     return job is None or job.state in TERMINAL
 
 
-def _too_long(store: Store, ids: Iterable[str], timeout_s: float | None) -> str:
+def _too_long(store: Store, ids: Iterable[str], timeout_s: float) -> str:
     with store.reading() as table:
         left = [id for id in ids if not _is_over(table.jobs.get(id))]
     named = ", ".join(left[:NAMED_MAX]) + (" …" if len(left) > NAMED_MAX else "")
