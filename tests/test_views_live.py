@@ -22,7 +22,7 @@ from queuectl_magics.views.live.source import Changes, Standing
 from queuectl_magics.views.live.table import ANSWERS_MAX, FOLLOWING_MAX, LiveTable
 from queuectl_magics.views.live.tails import ALWAYS_RUNNING, Tails
 from queuectl_magics.views.progress import Said
-from queuectl_magics.views.status import Status
+from queuectl_magics.views.status import Status, choose
 
 NOW = datetime(2026, 11, 24, 10, 51, tzinfo=UTC)
 
@@ -191,11 +191,14 @@ def test_lone_surrogates_do_not_stop_the_wire():
         (State.DEAD, 3, 3),
         (State.COMPLETED, 2, 3),
         (State.CANCELLED, 0, 1),
+        (State.CANCELLED, 2, 2),
     ],
 )
 def test_attempt_is_counted_as_a_person_would(state, attempts, number):
     """The second of three is 2/3 while it runs, and 3/3 when the third has failed."""
     assert number == wire.changing(job("1", state, attempts=attempts))[1]
+    called_off = job("1", State.CANCELLED, attempts=1, reason="cancelled while running")
+    assert wire.changing(called_off)[1] == 2
 
 
 # --- what the jobs print -------------------------------------------------------------------------
@@ -739,7 +742,7 @@ def test_still_shows_first_what_a_person_would_ask_about():
         job(str(n), State.DEAD if n == 7 else State.COMPLETED, finished_at=NOW + timedelta(1))
         for n in range(1, 99)
     )
-    chosen = still.choose(jobs, 3)
+    chosen = choose(jobs, 3)
     status = Status(
         jobs=jobs, counts={State.DEAD: 1, State.COMPLETED: 97}, now=NOW, workers=0, slots=0, busy=0
     )

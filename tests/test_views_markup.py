@@ -6,6 +6,7 @@ import re
 from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -205,15 +206,35 @@ def test_table_has_a_caption_and_scopes():
     assert ["col"] * 6 + ["row"] * 2 == scopes
 
 
-def test_big_queue_shows_its_newest_jobs_and_says_so():
-    """A notebook is not filled with a hundred thousand rows."""
-    html = markup.jobs_html([job(id=f"n{number}") for number in range(1000)], AT)
-    read = Reader(html)
+def test_big_queue_shows_first_what_one_would_ask_about_and_says_so():
+    """A notebook is not filled with a hundred thousand rows, and what runs is among the few."""
+    jobs = [job(id=f"n{number}", order=number) for number in range(1000)]
+    jobs[3] = job(State.PROCESSING, id="runs", order=3, attempt=1)
+    for html in (markup.jobs_html(jobs, AT), markup.status_html(picture(*jobs))):
+        read = Reader(html)
 
-    assert "The newest 200 of 1,000 jobs as of" in read.text
-    assert 201 == [tag for tag, _ in read.tags].count("tr")
-    assert "n999" in read.text
-    assert "n799 " not in read.text
+        assert "60 of 1,000 jobs as of" in read.text
+        assert 61 == [tag for tag, _ in read.tags].count("tr")
+        assert "runs" in read.text
+        assert "n999" in read.text
+        assert "n940 " not in read.text
+
+
+def test_attempt_is_told_as_a_person_would():
+    """The second of three, as the live table has it, and nothing before the first."""
+    html = markup.jobs_html(
+        [job(), job(State.PROCESSING, attempt=2, attempts=1), job(State.COMPLETED, attempt=1)], AT
+    )
+
+    assert ["", "2/3", "1/3"] == re.findall(r'qm-spare">([^<]*)</td>', html)
+
+
+def test_paused_queue_says_so():
+    """Nothing will start, and the picture tells why."""
+    paused = msgspec.structs.replace(picture(job()), paused=True)
+
+    assert "paused" in Reader(markup.status_html(paused)).text
+    assert "paused" not in Reader(markup.status_html(picture(job()))).text
 
 
 def test_show_tells_everything_about_a_job():

@@ -118,7 +118,7 @@ def test_picture_is_complete_and_escaped():
     """One SVG, no script, and a hostile name is text."""
     html = timeline(ran("1", 1, 9, name="<script>alert(1)</script>"))._repr_html_()
 
-    assert html.count("<svg") == 1 + 3
+    assert html.count("<svg") == 1 + 2  # and the key to waiting and completed
     assert "<script" not in html
     assert "&lt;script&gt;" in html
     assert "1: running 8.0 s (completed, slot 1)" in html
@@ -130,6 +130,34 @@ def test_many_jobs_are_cut_to_those_that_matter():
 
     assert "… and 11 other jobs" in line.text()
     assert "… and 11 other jobs" in line._repr_html_()
+
+
+def test_slot_is_never_drawn_idle_while_a_job_without_a_line_ran_there():
+    """Attempts of the many others are one grey line, as long as they took."""
+    many = [ran(str(n), n, n + 1) for n in range(1, JOBS_MAX + 101)]
+    html = timeline(*many, now=JOBS_MAX + 101)._repr_html_()
+    ((drawn, title),) = re.findall(r'qm-others" d="([^"]*)"><title>([^<]*)', html)
+    start, end = map(float, re.fullmatch(r"M([\d.]+) \d+H([\d.]+)", drawn).groups())
+
+    assert title == "100 attempts of other jobs"
+    assert end - start > 300
+
+
+def test_what_ran_is_shown_before_what_only_waits():
+    """A queue of thousands still shows whom it ran."""
+    waiting = [job(str(n), State.PENDING) for n in range(10, 500)]
+    html = timeline(ran("1", 1, 2), *waiting)._repr_html_()
+
+    assert "1: running 1.0 s (completed, slot 1)" in html
+
+
+def test_key_names_the_outcomes_that_are_to_be_seen():
+    """No colour goes unexplained, and none is explained that is not there."""
+    dead = job("2", State.DEAD, attempts=3, attempt=1, started_at=after(1), finished_at=after(2))
+    caption = timeline(ran("1", 1, 2), dead)._repr_html_().partition("<p")[2]
+
+    assert all(f"</svg> {word}</span>" in caption for word in (WAITING, "completed", "dead"))
+    assert "</svg> running</span>" not in caption
 
 
 def test_long_times_have_few_ticks():

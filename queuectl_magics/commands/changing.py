@@ -23,7 +23,7 @@ from queuectl_magics.commands.verb import (
 )
 from queuectl_magics.errors import InvalidInputError, RefusedError
 from queuectl_magics.job import State
-from queuectl_magics.jobqueue import Job, JobList
+from queuectl_magics.jobqueue import Job, JobList, Pruned
 from queuectl_magics.settings import setting_name
 from queuectl_magics.views import text
 
@@ -161,11 +161,7 @@ def config_set(session: Session, key: str, value: str) -> dict[str, Any]:
     return {name: _settings(session)[name]}
 
 
-def _pruned(ids: list[str], _session: Session) -> str:
-    return f"Pruned {len(ids)} {'job' if len(ids) == 1 else 'jobs'}."
-
-
-@click.command("prune", cls=Verb, text=_pruned, context_settings=CONTEXT)
+@click.command("prune", cls=Verb, text=lambda ids, _session: ids.text(), context_settings=CONTEXT)
 @click.option(
     "--state",
     "states",
@@ -183,7 +179,7 @@ def _pruned(ids: list[str], _session: Session) -> str:
 @click.pass_obj
 def prune(
     session: Session, ids: tuple[str, ...], states: tuple[str, ...], older_than: float, keep: int
-) -> list[str]:
+) -> Pruned:
     """Drop jobs that are over, with their logs. Dead jobs only when you say so."""
     chosen = states or (State.COMPLETED, State.CANCELLED)
-    return session.queue.prune(*ids, states=chosen, older_than_s=older_than, keep=keep)
+    return Pruned(session.queue.prune(*ids, states=chosen, older_than_s=older_than, keep=keep))

@@ -11,8 +11,7 @@ import time
 
 from queuectl_magics.commands.verb import Session
 from queuectl_magics.views import text, words
-from queuectl_magics.views.live import still
-from queuectl_magics.views.status import Status
+from queuectl_magics.views.status import Status, choose
 
 INTERVAL_S = 0.25
 ROWS_MIN = 3
@@ -62,7 +61,7 @@ def summary(status: Status) -> str:
 def paint(status: Status, *, width: int, height: int, session: Session) -> str:
     """Return a picture of *status* that fits into *height* lines."""
     rows = max(ROWS_MIN, height - 4)
-    shown = still.choose(status.jobs, rows)
+    shown = choose(status.jobs, rows)
     lines = [words.shorten(summary(status), width)]
     if shown:
         lines += ["", text.jobs(shown, width=width, colour=session.colour)]

@@ -7,6 +7,6 @@ these two classes hold no truth of their own; the store does.
 
 from queuectl_magics.jobqueue.job import Job
 from queuectl_magics.jobqueue.jobqueue import JobQueue
-from queuectl_magics.jobqueue.shown import Details, JobList, Log, WorkerList
+from queuectl_magics.jobqueue.shown import Details, JobList, Log, Pruned, WorkerList
 
-__all__ = ["Details", "Job", "JobList", "JobQueue", "Log", "WorkerList"]
+__all__ = ["Details", "Job", "JobList", "JobQueue", "Log", "Pruned", "WorkerList"]

@@ -107,6 +107,17 @@ class Log(str):
         printer.text(self.rstrip("\n"))
 
 
+class Pruned(list[str]):
+    """The ids of the jobs that were dropped."""
+
+    def text(self) -> str:
+        """Return how many they were."""
+        return f"Pruned {words.counted(len(self), 'job')}."
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:  # noqa: ARG002, FBT001
+        printer.text(self.text())
+
+
 class WorkerList(list[WorkerInfo]):
     """Workers of one queue, oldest first; *told* is what was said to them, if anything."""
 

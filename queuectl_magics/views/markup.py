@@ -16,13 +16,15 @@ from queuectl_magics.job import JobRecord, State
 from queuectl_magics.presence import WorkerInfo
 from queuectl_magics.views.progress import progress
 from queuectl_magics.views.reason import brief
-from queuectl_magics.views.status import Status
+from queuectl_magics.views.status import Status, choose
 from queuectl_magics.views.style import STYLE
 from queuectl_magics.views.text import ATTEMPT_HEADER, ATTEMPT_NUMBERS, attempt_rows, facts
 from queuectl_magics.views.words import (
     LOOKS,
     NO_WORKERS,
     ago,
+    attempt_number,
+    attempts_allowed,
     clean,
     counted,
     duration,
@@ -35,7 +37,7 @@ from queuectl_magics.views.words import (
     standing,
 )
 
-ROWS_MAX = 200
+ROWS_MAX = 60
 COMMAND_CELLS_MAX = 160
 TAIL_LINES_MAX = 20
 TAIL_CELLS_MAX = 1000
@@ -84,7 +86,9 @@ def line_html(
 
 
 def jobs_html(records: Sequence[JobRecord], now: datetime) -> str:
-    """Return a table of *records*, without the rest of the queue; the newest 200 of them.
+    """Return a table of *records*, without the rest of the queue.
+
+    Of more than 60 it shows those that a person would ask about first: what runs, what failed.
 
     Example:
         `jobs_html([job], utc_now())`
@@ -92,8 +96,9 @@ def jobs_html(records: Sequence[JobRecord], now: datetime) -> str:
     """
     if not records:
         return _view("<p>No jobs.</p>")
-    reasons = [brief(record, now) for record in records[-ROWS_MAX:]]
-    return _view(_job_table(records, reasons, now))
+    shown = choose(records, ROWS_MAX)
+    reasons = [brief(record, now) for record in shown]
+    return _view(_job_table(shown, reasons, now, len(records)))
 
 
 def status_html(status: Status) -> str:
@@ -109,10 +114,12 @@ def status_html(status: Status) -> str:
     slots = f"{status.busy} of {counted(status.slots, 'slot')} busy"
     chips = " ".join(_state(state, status.counts.get(state, 0)) for state in State)
     told = f"{amount} · {slots} · {counted(status.workers, 'worker')}"
+    told += " · <b>paused</b>" if status.paused else ""
     parts = [f'<p>{total} {bar} <span class="qm-quiet">{told}</span></p>', f"<p>{chips}</p>"]
     if status.jobs:
-        reasons = [status.reason(record) for record in status.jobs[-ROWS_MAX:]]
-        parts.append(_job_table(status.jobs, reasons, status.now))
+        shown = choose(status.jobs, ROWS_MAX)
+        reasons = [status.reason(record) for record in shown]
+        parts.append(_job_table(shown, reasons, status.now, status.total))
     return _view("".join(parts))
 
 
@@ -224,18 +231,19 @@ def _tail(lines: Sequence[str]) -> str:
     )
 
 
-def _job_table(records: Sequence[JobRecord], reasons: Sequence[str], now: datetime) -> str:
-    shown = records[-ROWS_MAX:]
-    what = counted(len(records), "job")
-    if len(shown) < len(records):
-        what = f"The newest {len(shown)} of {what}"
+def _job_table(
+    shown: Sequence[JobRecord], reasons: Sequence[str], now: datetime, total: int
+) -> str:
+    what = counted(total, "job")
+    if len(shown) < total:
+        what = f"{len(shown)} of {what}"
     rows = "".join(
         _job_row(record, reason, now) for record, reason in zip(shown, reasons, strict=True)
     )
     named = "name and command" if any(record.name for record in shown) else "command"
     header = (
         f'<th scope="col" {LEFT}>id</th><th scope="col" {LEFT}>state</th>'
-        '<th scope="col" class="qm-number qm-spare">attempts</th>'
+        '<th scope="col" class="qm-number qm-spare">attempt</th>'
         '<th scope="col" class="qm-number">elapsed</th>'
         f'<th scope="col" {LEFT}>{named}</th><th scope="col" {LEFT}>reason</th>'
     )
@@ -252,10 +260,12 @@ def _job_row(record: JobRecord, reason: str, now: datetime) -> str:
     name = f"<b>{_safe(record.name)}</b> " if record.name else ""
     command = _safe(shorten(record.command, COMMAND_CELLS_MAX))
     why = "qm-wrap qm-why" if reason else "qm-wrap"
+    number = attempt_number(record)
+    attempt = f"{number}/{attempts_allowed(record)}" if number else ""
     return (
         f'<tr><th scope="row" {LEFT}>{_safe(record.id)}</th>'
         f"<td {LEFT}>{_state(record.state)}</td>"
-        f'<td class="qm-number qm-spare">{record.attempts}</td>'
+        f'<td class="qm-number qm-spare">{attempt}</td>'
         f'<td class="qm-number qm-quiet" {TOGETHER}>{elapsed}</td>'
         f'<td class="qm-wrap" {LEFT}>{name}<code>{command}</code></td>'
         f'<td class="{why} qm-quiet" {LEFT}>{_safe(reason)}</td></tr>'

@@ -7,12 +7,22 @@ picture does not change and asks nobody; `counts` speaks of the whole queue, `jo
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 
 import msgspec
 
 from queuectl_magics.job import TERMINAL, JobRecord, State
 from queuectl_magics.views.reason import reason
+
+ASKED_FIRST = (
+    State.PROCESSING,
+    State.FAILED,
+    State.DEAD,
+    State.PENDING,
+    State.CANCELLED,
+    State.COMPLETED,
+)
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,3 +73,23 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
             busy=self.busy,
             paused=self.paused,
         )
+
+
+def choose(
+    jobs: Sequence[JobRecord], count_max: int, first: Sequence[State] = ASKED_FIRST
+) -> tuple[JobRecord, ...]:
+    """Return the jobs that a person would ask about first, in the order in which they came.
+
+    Args:
+        jobs: all of them, in any order.
+        count_max: how many may be shown.
+        first: the states in the order of their interest; of one state the newest go first.
+
+    """
+    if len(jobs) <= count_max:
+        return tuple(jobs)
+    boxes: dict[State, list[JobRecord]] = {state: [] for state in first}
+    for job in reversed(jobs):
+        boxes[job.state].append(job)
+    chosen = [job for box in boxes.values() for job in box][:count_max]
+    return tuple(sorted(chosen, key=lambda job: job.order))

@@ -9,7 +9,7 @@ attempts in the order in which they began; every text is cleaned and escaped.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from html import escape
 
@@ -17,9 +17,8 @@ import msgspec
 
 from queuectl_magics.job import TERMINAL, JobRecord, State
 from queuectl_magics.job import WAITING as STILL_WAITING
-from queuectl_magics.views.live.still import choose
 from queuectl_magics.views.markup import TOGETHER
-from queuectl_magics.views.status import Status
+from queuectl_magics.views.status import ASKED_FIRST, Status, choose
 from queuectl_magics.views.style import STYLE
 from queuectl_magics.views.text import line as line_of
 from queuectl_magics.views.words import (
@@ -37,6 +36,7 @@ from queuectl_magics.views.words import (
 WAITING, RUNNING, BACKING_OFF = "waiting", "running", "backing off"
 
 JOBS_MAX = 40
+RAN_FIRST = (*(state for state in ASKED_FIRST if state is not State.PENDING), State.PENDING)
 SLOTS_MAX = 16
 WIDTH, LABEL, RIGHT = 900, 170, 10
 LANE, ROW, TOP = 24, 20, 22
@@ -124,7 +124,7 @@ class Timeline:
     def __init__(self, status: Status, *, plain: bool = False) -> None:
         self._status = status
         self._plain = plain
-        self._jobs = choose(status.jobs, JOBS_MAX)
+        self._jobs = choose(status.jobs, JOBS_MAX, RAN_FIRST)
         self.spans = spans_of(status.jobs, status.now)
         shown = {job.id for job in self._jobs}
         self._rows = {id: [span for span in self.spans if span.job == id] for id in shown}
@@ -199,7 +199,8 @@ class Timeline:
         )
         told = " · ".join([f"{what} to {stamp(self.end)}", *self._left_out()])
         as_text = f"<details><summary>as text</summary><pre>{escape(self.text())}</pre></details>"
-        caption = f'<p class="qm-quiet">{LEGEND}{escape(told)}</p>'
+        legend = _legend(span for rows in self._rows.values() for span in rows)
+        caption = f'<p class="qm-quiet">{legend}{escape(told)}</p>'
         return f'<div class="qm">{STYLE}{PICTURE_STYLE}{svg}{caption}{as_text}</div>'
 
     def _x(self, moment: datetime) -> float:
@@ -220,14 +221,31 @@ class Timeline:
 
     def _lanes(self) -> tuple[str, int]:
         """Return a line a slot, and where they end."""
-        shown = [span for rows in self._rows.values() for span in rows if span.slot]
-        slots = sorted({span.slot for span in shown if span.slot})[:SLOTS_MAX]
+        ran: dict[int, list[Span]] = {}
+        for span in self.spans:
+            if span.slot is not None and span.slot <= SLOTS_MAX and span.end >= self.start:
+                ran.setdefault(span.slot, []).append(span)
         parts = []
-        for lane, slot in enumerate(slots):
+        for lane, (slot, spans) in enumerate(sorted(ran.items())):
             y = TOP + lane * LANE
+            shown = [span for span in spans if span.job in self._rows]
+            others = [span for span in spans if span.job not in self._rows]
             parts.append(f'<text x="0" y="{y + 15}">slot {slot}</text>')
-            parts += [self._attempt(span, y + 2, LANE - 6) for span in shown if span.slot == slot]
-        return "".join(parts), TOP + len(slots) * LANE
+            parts += [self._others(others, y + 2 + (LANE - 6) // 2)]
+            parts += [self._attempt(span, y + 2, LANE - 6) for span in shown]
+        return "".join(parts), TOP + len(ran) * LANE
+
+    def _others(self, spans: Sequence[Span], y: int) -> str:
+        """Return one grey line for all attempts of a slot whose jobs have no line of their own."""
+        pieces: list[list[float]] = []
+        for start, end in sorted((self._x(span.start), self._x(span.end)) for span in spans):
+            if pieces and start <= pieces[-1][1] + 1:
+                pieces[-1][1] = max(end, pieces[-1][1])
+            else:
+                pieces.append([start, max(end, start + 1)])
+        drawn = "".join(f"M{start} {y}H{end}" for start, end in pieces)
+        title = f"<title>{counted(len(spans), 'attempt')} of other jobs</title>"
+        return f'<path class="qm-others" d="{drawn}">{title}</path>' if drawn else ""
 
     def _job_rows(self, top: int) -> tuple[str, int]:
         """Return a line a job, and where they end."""
@@ -258,16 +276,32 @@ class Timeline:
 
 
 SIGNS = {WAITING: "·", RUNNING: "█", BACKING_OFF: "░"}
-_KEYS = {
-    WAITING: '<path class="qm-wait" d="M0 5H24"/>',
-    RUNNING: '<rect class="qm-run" width="24" height="10" rx="2"/>',
-    BACKING_OFF: '<path class="qm-back" d="M0 5H24"/>',
-}
-LEGEND = "".join(
-    f'<span {TOGETHER}><svg class="qm-key qm-processing" viewBox="0 0 24 10">{key}</svg> '
-    f"{kind}</span> "
-    for kind, key in _KEYS.items()
-)
+_BAR = '<rect class="qm-run" width="24" height="10" rx="2"/>'
+_LINES = {WAITING: "qm-wait", BACKING_OFF: "qm-back"}
+
+
+def _legend(spans: Iterable[Span]) -> str:
+    """Return the key to the kinds and outcomes that are to be seen among *spans*."""
+    spans = list(spans)
+    kinds = {span.kind for span in spans}
+    outcomes = {span.outcome for span in spans}
+    keys = [
+        (kind, "", f'<path class="{css}" d="M0 5H24"/>')
+        for kind, css in _LINES.items()
+        if kind in kinds
+    ]
+    keys += [
+        (RUNNING if state is State.PROCESSING else state.value, look.css, _BAR)
+        for state, look in LOOKS.items()
+        if state in outcomes
+    ]
+    return "".join(
+        f'<span {TOGETHER}><svg class="qm-key {css}" viewBox="0 0 24 10">{key}</svg> '
+        f"{told}</span> "
+        for told, css, key in keys
+    )
+
+
 PICTURE_STYLE = (
     "<style>.qm-time{display:block;width:100%;max-width:1100px;min-width:800px;height:auto}"
     ".qm:has(>.qm-time){overflow-x:auto}"
@@ -277,6 +311,7 @@ PICTURE_STYLE = (
     ".qm-run{fill:var(--qm-s)}.qm-tick{stroke:currentColor;stroke-opacity:.13;fill:none}"
     ".qm-wait,.qm-back{stroke:currentColor;stroke-opacity:.55;stroke-width:2;fill:none}"
     ".qm-back{stroke-dasharray:3 3;stroke-width:4}"
+    ".qm-others{stroke:currentColor;stroke-opacity:.3;stroke-width:18;fill:none}"
     ".qm-key{width:24px;height:10px}</style>"
 )
 

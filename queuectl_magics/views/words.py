@@ -16,6 +16,8 @@ from functools import cache
 from typing import NamedTuple
 
 from queuectl_magics.job import PROCESSING, JobRecord, State
+from queuectl_magics.lifecycle import CANCELLED_RUNNING
+from queuectl_magics.validation import JOINER
 
 
 class Look(NamedTuple):
@@ -148,6 +150,15 @@ def attempts_allowed(record: JobRecord) -> int:
     return max(1, record.max_retries)
 
 
+def attempt_number(record: JobRecord) -> int:
+    """Return which attempt a person would call the latest, the 2 of '2 of 3'; 0 before any."""
+    if record.attempt == 0:
+        return 0
+    ran_well = record.state in (State.PROCESSING, State.COMPLETED)
+    called_off = record.state is State.CANCELLED and record.reason == CANCELLED_RUNNING
+    return max(1, record.attempts + int(ran_well or called_off))
+
+
 def attempt_of(record: JobRecord) -> str:
     """Return 'attempt 2 of 3' for the attempt that runs now or comes next.
 
@@ -221,7 +232,7 @@ def _escape(character: str) -> str:
 
 
 def _make_seen(found: re.Match[str]) -> str:
-    return "".join(map(_escape, found[0]))
+    return found["kept"] or "".join(map(_escape, found[0]))
 
 
 def clean(text: str, *, keep_colour: bool = False) -> str:
@@ -241,7 +252,7 @@ def clean(text: str, *, keep_colour: bool = False) -> str:
         if text.isprintable():
             return text
     else:
-        text = re.sub(_UNSEEN, _make_seen, text)
+        text = re.sub(rf"(?P<kept>{JOINER.pattern})|{_UNSEEN}", _make_seen, text)
     text = re.sub(_CONTROL, _keep_colour if keep_colour else "", text)
     if "\r" in text:
         text = "\n".join(line.rstrip("\r").rpartition("\r")[2] for line in text.split("\n"))
@@ -254,7 +265,7 @@ def one_line(text: str) -> str:
 
 
 def _cells_of(character: str) -> int:
-    if unicodedata.combining(character) or character in "\ufe0e\ufe0f":
+    if unicodedata.combining(character) or character in "\u200c\u200d\ufe0e\ufe0f":
         return 0
     return 2 if unicodedata.east_asian_width(character) in "WF" else 1
 

@@ -11,21 +11,12 @@ from __future__ import annotations
 
 import msgspec
 
-from queuectl_magics.job import JobRecord, State
 from queuectl_magics.views import text
 from queuectl_magics.views.markup import status_html
-from queuectl_magics.views.status import Status
+from queuectl_magics.views.status import Status, choose
 from queuectl_magics.views.words import counted, stamp
 
 ROWS_MAX = 30
-FIRST = (
-    State.PROCESSING,
-    State.FAILED,
-    State.DEAD,
-    State.PENDING,
-    State.CANCELLED,
-    State.COMPLETED,
-)
 
 # `:has` cannot stand inside `:has`, hence the chain.
 _DEAD = ".jp-OutputArea:has(.qstill):not(:has(.qlive)) .jp-OutputArea-child"
@@ -37,7 +28,7 @@ SWAP = (
 
 def as_html(status: Status) -> str:
     """Return the picture of *status* as HTML that hides itself beside a live table."""
-    chosen = msgspec.structs.replace(status, jobs=choose(status.jobs))
+    chosen = msgspec.structs.replace(status, jobs=choose(status.jobs, ROWS_MAX))
     note = (
         f"<p><i>A snapshot of {stamp(status.now)}. The table is not live here: "
         "run the cell to go live again.</i></p>"
@@ -50,14 +41,5 @@ def as_text(status: Status) -> str:
     counts = ", ".join(f"{n} {state}" for state, n in status.counts.items() if n)
     head = f"{counted(status.total, 'job')} as of {stamp(status.now)}"
     lines = [f"{head}: {counts}" if counts else head]
-    jobs = choose(status.jobs)
+    jobs = choose(status.jobs, ROWS_MAX)
     return "\n".join([*lines, text.jobs(jobs)] if jobs else lines)
-
-
-def choose(jobs: tuple[JobRecord, ...], rows_max: int = ROWS_MAX) -> tuple[JobRecord, ...]:
-    """Return the jobs that a person would ask about first, in the order in which they came."""
-    boxes: dict[State, list[JobRecord]] = {state: [] for state in FIRST}
-    for job in reversed(jobs):
-        boxes[job.state].append(job)
-    chosen = [job for box in boxes.values() for job in box][:rows_max]
-    return tuple(sorted(chosen, key=lambda job: job.order))

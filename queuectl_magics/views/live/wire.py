@@ -21,7 +21,7 @@ import msgspec
 from queuectl_magics.job import JobRecord, State
 from queuectl_magics.views.progress import Said
 from queuectl_magics.views.reason import cause
-from queuectl_magics.views.words import attempts_allowed, shorten
+from queuectl_magics.views.words import attempt_number, attempts_allowed, shorten
 
 # What never changes, then what does. The browser's `rows.js` has the same list.
 FIXED = ("id", "name", "command")
@@ -65,7 +65,7 @@ def changing(job: JobRecord) -> Row:
     """Return what an event may change of *job*; `number` is the attempt as a person counts it."""
     return [
         _CODE[job.state],
-        _number(job),
+        attempt_number(job),
         attempts_allowed(job),
         job.attempt,
         int(job.stopping is not None),
@@ -82,15 +82,6 @@ def said(what: Said | None) -> Row:
         return [None, None]
     done = what.progress
     return [shorten(what.line, LINE_CELLS), None if done is None else round(done, 3)]
-
-
-def _number(job: JobRecord) -> int:
-    """Return which attempt a person would call the latest: 2 of 3."""
-    if job.attempt == 0:
-        return 0
-    ran_well = job.state in (State.PROCESSING, State.COMPLETED)
-    called_off = job.state is State.CANCELLED and job.started_at is not None
-    return max(1, job.attempts + int(ran_well or called_off))
 
 
 def chunks(
