@@ -69,7 +69,7 @@ class Terminal(Session):
         if self._queue is None:
             from queuectl_magics.jobqueue import JobQueue
 
-            self._queue = JobQueue(self.home)
+            self._queue = JobQueue(self.home, python="")
         return self._queue
 
     @property

@@ -94,6 +94,11 @@ class Lock:
         if fd >= 0:
             os.close(fd)
 
+    def __reduce__(self) -> str:
+        """Refuse to be copied: a copy would close the descriptor that is not its own."""
+        msg = "a lock cannot be copied: make another one for the same file"
+        raise TypeError(msg)
+
     def __del__(self) -> None:
         self.close()
 

@@ -177,6 +177,31 @@ def read_config(home: Path) -> Config:
     return config
 
 
+class Settings:
+    """The settings of one *home*, read again only when their file was replaced."""
+
+    def __init__(self, home: Path) -> None:
+        self._home = home
+        self._path = os.fspath(home / "config.json")
+        self._known: tuple[tuple[int, int], Config] = ((-1, -1), Config())
+
+    def read(self) -> Config:
+        """Return them as they are now.
+
+        Raises:
+            HomeError: `config.json` was damaged by hand.
+
+        """
+        try:
+            about = os.stat(self._path)
+            version = about.st_mtime_ns, about.st_ino
+        except FileNotFoundError:
+            version = 0, 0
+        if version != self._known[0]:
+            self._known = version, read_config(self._home)
+        return self._known[1]
+
+
 def write_setting(home: Path, key: str, value: str | float) -> Config:
     """Set *key* to *value* in *home* and return the settings as they are now.
 

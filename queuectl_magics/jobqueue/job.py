@@ -60,6 +60,10 @@ class Job:
         self._queue = queue
         self._archived = archived
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Let a copy, here or in another process, find the job in its queue anew."""
+        return Job, (self._queue, self.id)
+
     @property
     def queue(self) -> JobQueue:
         """The queue that it is in."""

@@ -8,9 +8,10 @@ lifecycle, inside one transaction, and rings the bell when something became due.
 from __future__ import annotations
 
 import os
-import threading
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from queuectl_magics import (
@@ -25,7 +26,7 @@ from queuectl_magics import (
 from queuectl_magics.errors import RefusedError
 from queuectl_magics.events import SIGTERM, JobEvent
 from queuectl_magics.job import JobRecord, State
-from queuectl_magics.jobqueue import accepting, keeping, waiting
+from queuectl_magics.jobqueue import accepting, keeping, own, waiting
 from queuectl_magics.jobqueue.accepting import Wanted
 from queuectl_magics.jobqueue.finding import find_all
 from queuectl_magics.jobqueue.job import Job
@@ -52,7 +53,8 @@ class JobQueue(Looking):
     Args:
         home: its directory, created when missing; by default `QUEUECTL_HOME`, or `.queuectl` where
             we stand.
-        python: the interpreter whose folder comes first in the PATH of the commands, for a kernel.
+        python: the interpreter whose folder comes first in the PATH of the commands, so that their
+            `python` is ours; by default the one that runs us, none if empty.
         plain: show nothing that varies (times, ids), for doctests and notebooks under test; by
             default what `QUEUECTL_PLAIN` says.
 
@@ -80,10 +82,12 @@ class JobQueue(Looking):
         super().__init__(
             variables.find_home(home), plain=variables.plain() if plain is None else plain
         )
-        self._python = python
-        self._worker: Worker | None = None
-        self._count: int | None = None
-        self._starting = threading.Lock()
+        self._python = sys.executable if python is None else python
+        self._own: own.Own | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Let a copy, here or in another process, open the home anew: it has files of its own."""
+        return _reopened, (self.home, self._python, self.plain)
 
     # --- changing -----------------------------------------------------------------------------
 
@@ -143,7 +147,7 @@ class JobQueue(Looking):
         events = self.store.transact(decide, wait=False)
         if events:
             # a worker may begin while we wait for the disk: after a power cut neither was there
-            mine = self._worker.ring() if self._worker else None  # ours first: it is the nearest
+            mine = self._own.worker.ring() if self._own else None  # ours first: it is the nearest
             presence.ring(self.store.paths.workers, besides=mine)
             self.store.sync(self.store.seq)
         return events
@@ -279,7 +283,7 @@ class JobQueue(Looking):
 
     def _held_back_by(self) -> str:
         """Return why nothing runs; raise what ended the worker of this process, if it was that."""
-        mine = self._worker
+        mine = self.own_worker
         if mine is not None and mine.error is not None and not mine.is_alive():
             raise mine.error
         return self.held_back_by
@@ -301,9 +305,11 @@ class JobQueue(Looking):
         """Return a worker that has not been started; `count` None follows the setting."""
         from queuectl_magics.worker import Worker
 
+        store, settings = self.store, self._settings
+
         def room() -> tuple[int, bool]:
-            config = self.config
-            self.store.durability = config.durability
+            config = settings.read()
+            store.durability = config.durability
             return (count() if callable(count) else count) or config.count, config.paused
 
         return Worker(
@@ -329,20 +335,26 @@ class JobQueue(Looking):
         """
         if count is not None:
             count = values.whole("count", count, settings.COUNT_MAX, low=1)
-        with self._starting:
-            self._count = count or self._count
-            mine = self._worker
-            if mine is None or not mine.is_alive() or mine.is_stopping:
-                mine = self._worker = self.new_worker(count=lambda: self._count, kind=kind)
-                mine.start()
-            elif count is not None:
-                mine.slots_changed()
+        with own.starting:
+            mine = self._own = own.find(self.store) or self._new_own(kind)
+            mine.users.add(self)
+            if count is not None:
+                mine.count = count
+                mine.worker.slots_changed()
+        return mine.worker
+
+    def _new_own(self, kind: str) -> own.Own:
+        self.store.catch_up()  # it says if the home is gone
+        mine = own.Own()
+        mine.worker = self.new_worker(count=lambda: mine.count, kind=kind)
+        mine.worker.start()
+        own.keep(self.store, mine)
         return mine
 
     @property
     def own_worker(self) -> Worker | None:
-        """The worker of this process, if it was ever started."""
-        return self._worker
+        """The worker of this process, if we ever asked for it."""
+        return self._own.worker if self._own else None
 
     def stop_workers(self, *, now: bool = False) -> list[WorkerInfo]:
         """Ask every worker of this home to stop, and return them.
@@ -359,21 +371,22 @@ class JobQueue(Looking):
             msg = f"{NO_WORKER}: there is nothing to stop"
             raise RefusedError(msg)
         presence.ring(self.store.paths.workers, presence.STOP_NOW if now else presence.STOP)
+        if mine := own.find(self.store):  # before it has heard the bell
+            mine.stop(now=now)
         return found
 
     def close(self, timeout_s: float = 1.0) -> None:
-        """Stop the worker of this process, leaving its jobs running, and close the files."""
-        if self._worker is not None and self._worker.is_alive():
-            from queuectl_magics.worker import Stopping
-
-            self._worker.stop(Stopping.LEAVE)
-            if not self._worker.join(timeout_s):
-                return  # it is waiting for the lock: let it keep its files
-        tidy_if_cheap(self.store)
-        self.store.close()
+        """Close the files; if nobody else uses our worker, stop it and leave its jobs running."""
+        if self._own is None or self._own.release(self, timeout_s):
+            tidy_if_cheap(self.store)
+            self.store.close()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _reopened(home: Path, python: str, plain: bool) -> JobQueue:  # noqa: FBT001 - as it is kept
+    return JobQueue(home, python=python, plain=plain)

@@ -6,7 +6,6 @@ they are asked for. The rule here: looking changes nothing.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -49,8 +48,7 @@ class Looking:
     def __init__(self, home: Path, *, plain: bool) -> None:
         self.home = home
         self.plain = plain
-        self._config_path = os.fspath(home / "config.json")
-        self._config: tuple[tuple[int, int], Config] = ((-1, -1), Config())
+        self._settings = settings.Settings(home)
         self.store = Store(home)
         try:
             self.store.durability = self.config.durability
@@ -61,14 +59,7 @@ class Looking:
     @property
     def config(self) -> Config:
         """The settings kept in the home, as they are now."""
-        try:
-            about = os.stat(self._config_path)
-            version = about.st_mtime_ns, about.st_ino
-        except FileNotFoundError:
-            version = 0, 0
-        if version != self._config[0]:
-            self._config = version, settings.read_config(self.home)
-        return self._config[1]
+        return self._settings.read()
 
     def has(self, id: str) -> bool:
         """Say whether there is a job with this id."""

@@ -8,7 +8,6 @@ that run then go on, for the next worker to adopt.
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -119,7 +118,7 @@ class QueueMagics(Configurable):
         if home not in self._queues:
             from queuectl_magics.jobqueue import JobQueue
 
-            self._queues[home] = _still_used.get(home) or JobQueue(home, python=sys.executable)
+            self._queues[home] = _still_used.get(home) or JobQueue(home)
             _still_used[home] = self._queues[home]
         queue = self._queues[home]
         if not queue.store.paths.journal.exists():

@@ -63,6 +63,11 @@ class Generation:
         if fd >= 0:
             os.close(fd)
 
+    def __reduce__(self) -> str:
+        """Refuse to be copied: a copy would close the descriptor that is not its own."""
+        msg = "an open journal cannot be copied: open the home again"
+        raise TypeError(msg)
+
     def __del__(self) -> None:  # a queue that is dropped, as in `JobQueue().status()`
         self.close()
 
