@@ -18,13 +18,26 @@ if sys.platform == "win32":
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
-    from queuectl_magics.job import State
+    from queuectl_magics.errors import (
+        InvalidInputError,
+        JobFailedError,
+        QueuectlError,
+        RefusedError,
+        UnknownJobError,
+    )
+    from queuectl_magics.job import JobSpec, State
     from queuectl_magics.jobqueue import Job, JobQueue
 
 __all__ = [
+    "InvalidInputError",
     "Job",
+    "JobFailedError",
     "JobQueue",
+    "JobSpec",
+    "QueuectlError",
+    "RefusedError",
     "State",
+    "UnknownJobError",
     "load_ipython_extension",
     "unload_ipython_extension",
 ]
@@ -49,10 +62,14 @@ def __getattr__(name: str) -> Any:
         from queuectl_magics import jobqueue
 
         return getattr(jobqueue, name)
-    if name == "State":
-        from queuectl_magics.job import State
+    if name in ("JobSpec", "State"):
+        from queuectl_magics import job
 
-        return State
+        return getattr(job, name)
+    if name in __all__:
+        from queuectl_magics import errors
+
+        return getattr(errors, name)
     if name == "__version__":
         from queuectl_magics.version import version
 

@@ -257,13 +257,17 @@ def spec_from(found: Any) -> JobSpec:
         raise InvalidInputError(msg)
     keys = JobSpec.__struct_fields__
     spec: dict[str, Any] = {}
+    said: dict[str, str] = {}
     for key, value in found.items():
         name = ALIASES.get(key, key) if isinstance(key, str) else repr(key)
         if name not in keys:
             near = did_you_mean(name, keys)
             msg = f"a job has no key {key!r}.{near} It can have: {', '.join(keys)}"
             raise InvalidInputError(msg)
-        spec[name] = value
+        if name in spec:
+            msg = f"{said[name]!r} and {key!r} mean the same: give one of them"
+            raise InvalidInputError(msg)
+        spec[name], said[name] = value, key
     if "command" not in spec:
         msg = 'the job has no command: add one, like {"command": "echo hi"}'
         raise InvalidInputError(msg)

@@ -62,6 +62,10 @@ def capture(
 
 
 def _check(given: Mapping[str, str]) -> None:
+    many: object = given
+    if not isinstance(many, Mapping):
+        msg = f"an environment is a mapping of names to values, no {type(many).__name__}"
+        raise InvalidInputError(msg)
     for name, value in given.items():
         pair: tuple[object, object] = (name, value)
         are_texts = all(isinstance(one, str) for one in pair)
@@ -124,7 +128,16 @@ def _version(folder: Path, reference: str) -> tuple[int, ...]:
 
 
 def _write_if_missing(folder: Path, variables: Mapping[str, str]) -> str:
-    text = b"".join(os.fsencode(f"{name}={variables[name]}") + b"\0" for name in sorted(variables))
+    pairs = (f"{name}={variables[name]}" for name in sorted(variables))
+    try:
+        text = b"".join(os.fsencode(pair) + b"\0" for pair in pairs)
+    except UnicodeEncodeError as error:
+        name = error.object.partition("=")[0]
+        msg = (
+            f"the environment variable {name!a} cannot be written in this locale: "
+            "set LC_ALL=C.UTF-8"
+        )
+        raise InvalidInputError(msg) from None
     reference = _reference(text)
     path = folder / f"{reference}.env"
     if not path.exists() or path.read_bytes() != text:

@@ -88,16 +88,18 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         return _encode(astuple(self)[_OWN:])
 
     def __repr__(self) -> str:
+        plain = msgspec.structs.asdict(_NOTHING_ASKED)
         given = {
             name: value
             for name, value in msgspec.structs.asdict(self).items()
-            if name != "env" and value not in (None, (), 0, 0.0)
+            if name != "env" and (name == "command" or value != plain[name])
         }
         if self.env:
             given["env"] = sorted(self.env)
         return f"JobSpec({', '.join(f'{name}={value!r}' for name, value in given.items())})"
 
 
+_NOTHING_ASKED = JobSpec(command="")
 _OWN = len(("command", "id"))
 _encode = msgspec.msgpack.Encoder().encode  # JSON knows no nan, and would make it None
 

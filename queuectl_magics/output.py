@@ -76,21 +76,41 @@ def read_from(path: Path, offset: int, limit: int = CHUNK) -> tuple[bytes, int]:
         os.close(fd)
 
 
-def tail_text(path: Path, lines: int, limit: int = CHUNK) -> str:
-    """Return the last *lines* lines, looking at no more than the last *limit* bytes."""
+def tail(path: Path, lines: int, bytes_max: int | None = None) -> tuple[bytes, int]:
+    """Return the last *lines* lines as they are, and the offset at which to go on.
+
+    Reads backwards, as far as it takes or, for a view, *bytes_max* bytes at most: a line may be of
+    any length. Lines that were dropped from the middle do not count.
+    """
     try:
         fd = os.open(path, os.O_RDONLY)
     except FileNotFoundError:
-        return ""
+        return b"", 0
     try:
-        size = os.fstat(fd).st_size
-        data = os.pread(fd, limit, max(0, size - limit)).lstrip(b"\0")
+        end = at = os.fstat(fd).st_size
+        first = max(0, end - bytes_max) if bytes_max is not None else 0
+        pieces: list[bytes] = []
+        newlines = 0
+        while at > first and newlines <= lines:
+            begin = max(first, at - CHUNK)
+            piece = os.pread(fd, at - begin, begin)
+            at = begin if not piece.startswith(b"\0") else _end_before_hole(fd, begin)
+            pieces.append(piece.lstrip(b"\0").replace(b"\0" * BLOCK, b""))
+            newlines += piece.count(b"\n")
     finally:
         os.close(fd)
-    kept = (
-        data.decode("utf-8", errors="replace").rstrip("\n").split("\n")[-lines:] if lines else []
-    )
-    return "\n".join(kept)
+    data = b"".join(reversed(pieces))
+    kept = data.split(b"\n")[-(lines + data.endswith(b"\n")) :] if lines else []
+    return b"\n".join(kept), end
+
+
+def _end_before_hole(fd: int, at: int) -> int:
+    """Return where the bytes before the hole end that *at* lies in, or *at* if it lies in none."""
+    with contextlib.suppress(OSError):  # a file system without holes
+        hole = os.lseek(fd, 0, os.SEEK_HOLE)
+        if hole < at < os.lseek(fd, hole, os.SEEK_DATA):
+            return hole
+    return at
 
 
 def size(path: StrPath) -> int:

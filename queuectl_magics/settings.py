@@ -34,8 +34,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
 
     `durability` is `commit` (a change is on disk before it is acknowledged) or `none` (a power cut
     may take the last moments). `count` is how many jobs a worker runs side by side. While `paused`
-    no worker starts a job; what runs goes on. When more than `keep_finished` jobs are over, an
-    idle worker moves the oldest that completed or were cancelled to the archive; none is dropped.
+    no worker starts a job; what runs goes on. Of jobs that completed
+    or were cancelled an idle worker moves all but the newest `keep_finished` to the archive; none
+    is dropped, and dead ones stay.
     """
 
     max_retries: int = 3
@@ -58,13 +59,16 @@ def parse_duration_s(text: str | float) -> float:
         5400.0
 
     """
-    word = str(text).strip().lower().replace(" ", "")
-    parts = _PART.findall(word)
-    if not parts or "".join(number + unit for number, unit in parts) != word:
-        msg = f"{str(text)!r} is no duration: write 90, 90s, 10m, 6h or 2d"
-        raise InvalidInputError(msg)
-    seconds = sum(float(number) * _UNITS[unit] for number, unit in parts)
-    if seconds > SECONDS_MAX:
+    if isinstance(text, float):
+        seconds = text
+    else:
+        word = str(text).strip().lower().replace(" ", "")
+        parts = _PART.findall(word)
+        if not parts or "".join(number + unit for number, unit in parts) != word:
+            msg = f"{str(text)!r} is no duration: write 90, 90s, 10m, 6h or 2d"
+            raise InvalidInputError(msg)
+        seconds = sum(float(number) * _UNITS[unit] for number, unit in parts)
+    if not 0 <= seconds <= SECONDS_MAX:
         msg = f"{str(text)!r} is too long: at most ten years (3650d)"
         raise InvalidInputError(msg)
     return seconds
@@ -103,7 +107,7 @@ def _whole(text: str, low: int, high: int) -> int:
     return value
 
 
-def _base(text: str) -> float:
+def _base(text: str | float) -> float:
     try:
         value = float(text)
     except ValueError:
@@ -142,6 +146,13 @@ PARSERS: dict[str, Any] = {
 }
 
 
+def _parsed(name: str, value: object) -> Any:
+    """Return *value* as it is kept; a duration is taken as it is, for no person writes 1e-05."""
+    parse = PARSERS[name]
+    is_kept = parse is parse_duration_s and isinstance(value, float)
+    return parse(value if is_kept else str(value).strip())
+
+
 def setting_name(key: str) -> str:
     """Return the name of the setting *key*, which may be written with `_`.
 
@@ -149,7 +160,7 @@ def setting_name(key: str) -> str:
         InvalidInputError: there is no such setting.
 
     """
-    name = key.strip().lower().replace("_", "-")
+    name = str(key).strip().lower().replace("_", "-")
     if name not in PARSERS:
         near = did_you_mean(name, PARSERS)
         msg = f"there is no setting {key!r}.{near} Known: {', '.join(PARSERS)}"
@@ -167,11 +178,14 @@ def read_config(home: Path) -> Config:
     path = home / "config.json"
     try:
         config = msgspec.json.decode(path.read_bytes(), type=Config)
-        for name, parse in PARSERS.items():
-            parse(str(getattr(config, name.replace("-", "_"))))
+        for name in PARSERS:
+            _parsed(name, getattr(config, name.replace("-", "_")))
     except FileNotFoundError:
         return Config()
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError, InvalidInputError) as error:
+    except OSError as error:
+        msg = f"{path} cannot be read ({error.strerror}): try again"
+        raise HomeError(msg) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, InvalidInputError) as error:
         msg = f"{path} cannot be read ({error}): mend it, or delete it to return to the defaults"
         raise HomeError(msg) from None
     return config
@@ -211,7 +225,7 @@ def write_setting(home: Path, key: str, value: str | float) -> Config:
 
     """
     name = setting_name(key)
-    parsed = PARSERS[name](str(value).strip())
+    parsed = _parsed(name, value)
     config = msgspec.structs.replace(read_config(home), **{name.replace("-", "_"): parsed})
     path = home / "config.json"
     draft = path.with_name(f"config.{os.getpid()}.tmp")

@@ -130,7 +130,8 @@ class Table:
             self.last_at = at
 
     def _note_number(self, id: str) -> None:
-        if id.isdecimal() and len(id) <= NUMBER_DIGITS_MAX:
+        is_short = len(id) <= NUMBER_DIGITS_MAX or id == str(self.next_number)
+        if id.isdecimal() and is_short:
             number = int(id)
             if number >= self.next_number:
                 self.next_number = number + 1

@@ -20,6 +20,7 @@ States = str | State | Iterable[str | State]
 
 COMMAND_BYTES_MAX = 8 * 1024 * 1024
 UTF8_BYTES_MAX = 4
+HUGE = 10**30
 PRIORITY_MAX = 1_000_000
 TIMEOUT_S_MIN = 0.001
 OUTPUT_MIN = 16 * 1024
@@ -62,7 +63,8 @@ def check(spec: JobSpec) -> None:
     if spec.cwd is not None:
         _check_text("the directory", spec.cwd)
         if not os.path.isdir(spec.cwd):
-            msg = f"the directory {spec.cwd!r} does not exist: create it first"
+            why = "is a file" if os.path.exists(spec.cwd) else "does not exist: create it first"
+            msg = f"the directory {spec.cwd!r} {why}"
             raise InvalidInputError(msg)
     _check_shell(spec.shell)
     for name, value in spec.env.items():
@@ -136,12 +138,14 @@ def check_range(what: str, value: float | None, high: float, low: float = 0) -> 
 
     """
     if value is not None and not low <= value <= high:
-        msg = f"{what} is {value}: it must be from {low:,.16g} to {high:,.16g}"
+        is_huge = isinstance(value, int) and abs(value) >= HUGE  # Python does not even print it
+        told = "too large a number" if is_huge else value
+        msg = f"{what} is {told}: it must be from {low:,.16g} to {high:,.16g}"
         raise InvalidInputError(msg)
 
 
-def check_signal(number: int) -> None:
-    """Accept *number* if a process can be sent that signal.
+def check_signal(number: int) -> int:
+    """Return *number* as a plain one if a process can be sent that signal.
 
     Raises:
         InvalidInputError: it cannot.
@@ -150,10 +154,11 @@ def check_signal(number: int) -> None:
     import signal
 
     given: object = number  # 15.0 and True are equal to a number, and would be written as they are
-    is_whole = isinstance(given, int) and not isinstance(given, bool)
+    is_whole = hasattr(given, "__index__") and not isinstance(given, bool)
     if not is_whole or number not in signal.valid_signals():
         msg = f"{number!r} is no signal: give its number, like signal.SIGINT"
         raise InvalidInputError(msg)
+    return int(number)
 
 
 def _check_shell(shell: str | None) -> None:

@@ -25,8 +25,9 @@ def find_home(home: str | os.PathLike[str] | None = None) -> Path:
         HomeError: we stand in a directory that has been deleted.
 
     """
-    named = os.fspath(home) if home is not None else os.environ.get(HOME_VARIABLE) or HOME_DEFAULT
-    if not named.strip() or "\0" in named:
+    given: object = home if home is not None else os.environ.get(HOME_VARIABLE) or HOME_DEFAULT
+    named = os.fspath(given) if isinstance(given, os.PathLike) else given
+    if not isinstance(named, str) or not named.strip() or "\0" in named or not _can_name(named):
         msg = f"{named!r} cannot be the queue's home: name a directory, like .queuectl"
         raise InvalidInputError(msg)
     try:
@@ -35,6 +36,15 @@ def find_home(home: str | os.PathLike[str] | None = None) -> Path:
         msg = f"{named!r} cannot be the queue's home: there is no such user"
         raise InvalidInputError(msg) from None
     return path if path.is_absolute() else Path(current_folder(), path)
+
+
+def _can_name(path: str) -> bool:
+    """Say whether a file can be named so, here and in this locale."""
+    try:
+        os.fsencode(path)
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def current_folder() -> str:

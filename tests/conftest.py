@@ -24,7 +24,7 @@ from hypothesis import HealthCheck, settings
 from benches import FOR_EVER_S, Bench
 from processes import processes_with
 from queuectl_magics import limits, worker
-from queuectl_magics.jobqueue import JobQueue, looking
+from queuectl_magics.jobqueue import JobQueue
 from queuectl_magics.store import Store
 from queuectl_magics.worker import Stopping
 from recorded import Attempt
@@ -155,7 +155,6 @@ def only_bells(monkeypatch):
     monkeypatch.setattr(worker, "TIDY_AFTER_S", FOR_EVER_S)
     monkeypatch.setattr(worker, "ADOPT_EVERY_S", FOR_EVER_S)
     monkeypatch.setattr(limits, "CALM_S", FOR_EVER_S)
-    monkeypatch.setattr(looking, "CONFIG_LOOK_S", FOR_EVER_S, raising=False)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import click
 import pytest
 
-from queuectl_magics import Job, JobQueue, cli, clock
+from queuectl_magics import Job, JobQueue, cli, clock, environment
 from queuectl_magics.commands import verbs
 from queuectl_magics.commands.enqueueing import looks_like_object
 from queuectl_magics.commands.verb import Family, Session, Verb
@@ -770,3 +770,17 @@ def test_verb_returns_the_object_that_a_notebook_shows(home):
     session.plain = True
     assert ["state", "name", "attempts", "exit_code", "reason", "command"] == list(value("status"))
     session.close()
+
+
+def test_options_beside_json_go_to_every_object_and_give_way_to_its_own(queuectl, home):
+    """Variables and tags are put together; of anything else the object's own value counts."""
+    told = '{"command": "true", "env": {"B": "2"}, "tag": ["y"], "timeout": 5}'
+    queuectl("enqueue", "--env", "A=1", "--env", "B=1", "--tag", "x", "-t", "9", told)
+    queuectl("enqueue", "--env", "A=1", '{"command": "true", "timeout": 5}')
+
+    with JobQueue(home) as queue:
+        both, one = queue.records()
+        variables = environment.recall(queue.store.paths.env, both.env_ref)
+    assert (["A", "B"], {"A": "1", "B": "2"}) == (list(both.env_names), dict(variables))
+    assert (("x", "y"), 5.0) == (both.tags, both.timeout_s)
+    assert (("A",), 5.0) == (one.env_names, one.timeout_s)

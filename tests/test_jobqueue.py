@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import threading
+import warnings
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -259,7 +260,7 @@ def test_batch_is_accepted_whole_or_not_at_all(queue, wanted, line):
 @pytest.mark.parametrize(
     ("values", "line"),
     [
-        ({"tags": None}, "Expected `array`, got `null` - at `$.tags`"),
+        ({"tags": 5}, "Expected `array`, got `int` - at `$.tags`"),
         ({"on_lost": "holdd"}, "Invalid enum value 'holdd' - at `$.on_lost`"),
         ({"max_retries": 2.5}, "Expected `int | null`, got `float` - at `$.max_retries`"),
         ({"priority": False}, "Expected `int`, got `bool` - at `$.priority`"),
@@ -795,3 +796,138 @@ def test_waiting_takes_a_time_as_a_text_or_a_span(queue):
     for timeout in ("1ms", timedelta(milliseconds=1)):
         with pytest.warns(UserWarning, match="no worker"), pytest.raises(TimeoutError):
             job.wait(timeout)
+
+
+def test_await_is_as_honest_as_wait(queue):
+    """It warns when nothing runs, refuses what is gone, and does not block."""
+    job = queue.enqueue("true")
+
+    async def wait() -> None:
+        await asyncio.wait_for(job, 0.3)
+
+    with (
+        ThreadPoolExecutor(1) as pool,
+        pytest.warns(UserWarning, match="no worker is running"),
+        pytest.raises(TimeoutError),
+    ):
+        pool.submit(lambda: asyncio.run(wait())).result()
+    queue.prune(job.cancel())
+    with ThreadPoolExecutor(1) as pool, pytest.raises(UnknownJobError):
+        pool.submit(lambda: asyncio.run(wait())).result()
+
+
+def test_warning_names_the_line_that_waits(queue):
+    """However it waits: the place is the caller's, not ours."""
+    job = queue.enqueue("true")
+
+    for wait in (queue.wait, job.wait):
+        with pytest.warns(UserWarning, match="no worker") as told, pytest.raises(TimeoutError):
+            wait(timeout=0.01)
+        assert __file__ == told[0].filename
+
+
+def test_waiting_for_what_runs_does_not_speak_of_a_pause(queue, until):
+    """A pause holds back what waits, and nothing else."""
+    queue.worker()
+    job = queue.enqueue("sleep 0.3")
+    until(lambda: job.state is State.PROCESSING)
+    queue.pause()
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert State.COMPLETED is job.wait(SOON_S).state
+
+
+def test_log_is_told_to_the_line_however_long_it_is(queue):
+    """The last lines are all of them, whatever their length, and as `follow` has them."""
+    queue.worker()
+    job = queue.enqueue("seq -f 'line %050.0f' 1 5000; printf '\\n\\n'").wait(SOON_S)
+
+    found = job.logs(lines=3002)
+    assert 3001 == found.count("\n")
+    assert found.startswith(f"line {2001:050}\n")
+    assert found + "\n" == "".join(job.follow(lines=3002))
+    assert len(job.tail(lines=3002)) < 66_000
+
+
+def test_each_attempt_is_read_on_its_own(queue, tmp_path):
+    """Half a character at the end of one does not become whole in the next."""
+    queue.worker()
+    gate = tmp_path / "gate"
+    first = f"printf 'a\\342'; until [ -e {gate} ]; do sleep 0.01; done; exit 1"
+    both = f"if [ $QUEUECTL_ATTEMPT = 1 ]; then {first}; else printf '\\202\\254b'; fi"
+    pieces = queue.enqueue(both, max_retries=2, backoff_base=0).follow()
+
+    assert "a" == next(pieces)
+    gate.touch()
+    assert "\ufffd\ufffd\ufffdb" == "".join(pieces)
+    assert "abc\ufffd" == "".join(queue.enqueue(r"printf 'abc\342\202'").follow())
+
+
+@pytest.mark.parametrize(
+    "asked", [{"attempt": 0}, {"attempt": "1"}, {"lines": -1}, {"lines": 2.5}]
+)
+def test_log_of_nothing_is_refused(queue, asked):
+    """Nothing is taken for the latest attempt, or for all but the first lines."""
+    queue.worker()
+    job = queue.enqueue("echo a").wait(SOON_S)
+
+    with pytest.raises(InvalidInputError):
+        job.logs(**asked)
+    assert "a" == job.logs(attempt=job.frame().index[0], lines=1)
+
+
+def test_handle_of_a_job_that_was_pruned_is_shown_without_a_traceback(queue):
+    """A cell says what became of it."""
+    job = queue.enqueue("true").cancel()
+    queue.prune(job)
+
+    assert "&lt;Job 1: pruned&gt;" == job._repr_html_()
+
+
+def test_jobs_are_retried_by_state_in_one_step(queue):
+    """Whatever else a worker takes in the meantime."""
+    queue.enqueue_all(["true"] * 3)
+    queue.cancel(1, 2)
+
+    assert ["1", "2"] == [job.id for job in queue.retry(states="cancelled")]
+    assert [] == queue.retry(states=["dead", "failed"])
+
+
+def test_cancelling_need_not_wait_for_a_job_that_nobody_has_in_hand(queue, own_home, until):
+    """The guard ends it, in its own time."""
+    with JobQueue(own_home) as other:
+        other.worker()
+        job = queue.enqueue("trap '' TERM; while :; do sleep 0.1; done", grace="1s")
+        until(lambda: job.state is State.PROCESSING and job.record.attempt == 1)
+
+    queue.cancel(job, wait=False)
+    assert "cancelled" == job.record.stopping
+
+    queue.worker()
+    assert State.CANCELLED is job.wait(SOON_S).state
+
+
+def test_frame_of_jobs_names_them_by_its_index(queue):
+    """The rows of a selection are the jobs that are meant; as commands they mean nothing."""
+    queue.enqueue_all(["true"] * 3)
+    frame = queue.frame()
+
+    assert ["2", "3"] == [job.id for job in queue.jobs(refs=frame[1:])]
+    with pytest.raises(InvalidInputError, match=r"give a column, or .to_dict\('records'\)"):
+        queue.enqueue_all(frame)
+    assert 3 == len(queue.enqueue_all(frame.command))
+
+
+def test_what_people_write_can_be_imported_from_the_package():
+    """The classes that signatures and docstrings speak of."""
+    for name in queuectl_magics.__all__:
+        assert getattr(queuectl_magics, name).__module__.startswith("queuectl_magics")
+    assert queuectl_magics.JobSpec is JobSpec
+
+
+@pytest.mark.parametrize("home", [5, b"/tmp/x", "/tmp/\ud800x", " ", "a\0b"])
+def test_what_names_no_directory_is_no_home(home):
+    """One line, and nothing is made."""
+    with pytest.raises(InvalidInputError, match="cannot be the queue's home: name a directory"):
+        JobQueue(home)

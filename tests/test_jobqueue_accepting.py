@@ -75,10 +75,11 @@ def test_numbers_and_paths_become_the_texts_that_variables_are(queue):
 @pytest.mark.parametrize(
     ("command", "line"),
     [
-        (["ls", "-l"], "make it of a list with shlex.join"),
-        (("ls", "-l"), "make it of a list with shlex.join"),
+        (["ls", "-l"], "as you would type it: shlex.join makes one"),
+        (("ls", "-l"), "as you would type it: shlex.join makes one"),
+        ({"command": "ls"}, "as you would type it: enqueue_all takes dicts"),
         (5, "Expected `str`, got `int` - at `$.command`"),
-        (None, "Expected `str`, got `null` - at `$.command`"),
+        (None, "the job has no command"),
         (b"ls", "Expected `str`, got `bytes` - at `$.command`"),
     ],
 )
@@ -96,3 +97,30 @@ def test_what_is_no_list_of_jobs_is_refused(queue, wanted):
     """The line names the call that takes a single job."""
     with pytest.raises(InvalidInputError, match="for a single one there is enqueue"):
         queue.enqueue_all(wanted)
+
+
+def test_nothing_means_as_the_queue_is_configured(queue):
+    """What a wrapper passes on without having been given it."""
+    nothing = dict.fromkeys(("id", "name", "tags", "priority", "delay", "env", "grace", "cwd"))
+    job = queue.enqueue("true", **nothing, max_retries=None)
+
+    assert (job.record.tags, job.record.grace_s, job.record.max_retries) == ((), 5.0, 3)
+
+
+@pytest.mark.parametrize("given", [{"timeout": 5, "timeout_s": 50}, {"tag": "a", "tags": ["b"]}])
+def test_one_thing_said_twice_is_refused(queue, given):
+    """Neither the first nor the last wins in silence."""
+    with pytest.raises(InvalidInputError, match="mean the same: give one of them"):
+        queue.enqueue("true", **given)
+
+
+def test_number_too_large_to_print_is_refused_in_words(queue):
+    """Python itself refuses to print it."""
+    with pytest.raises(InvalidInputError, match="priority is too large a number"):
+        queue.enqueue("true", priority=10**5000)
+
+
+def test_spec_shows_what_was_asked():
+    """A zero that was given, and no default."""
+    assert repr(JobSpec(command="a", max_retries=0)) == "JobSpec(command='a', max_retries=0)"
+    assert repr(JobSpec(command="")) == "JobSpec(command='')"

@@ -379,3 +379,39 @@ def test_the_names_of_files_are_those_of_the_others(queue):
     assert "1.2.0a1b2c3d.run" == run.name
     assert "1.2.0a1b2c3d.script" == Path(recorder.script_path(str(run))).name
     assert "1.2.log" == output.log_path(queue.store.paths.logs, "1", 2).name
+
+
+def test_jobs_that_went_to_the_archive_are_waited_for_and_found_by_name(queue):
+    """Whether an idle worker has been there makes no difference."""
+    queue.configure("keep-finished", 1)
+    jobs = queue.enqueue_all([{"command": "true", "name": f"n{n}"} for n in range(4)])
+    mine = queue.new_worker(drain=True)
+    mine.start()
+    assert ["1", "2", "3", "4"] == [job.id for job in queue.wait()]
+    assert mine.join(60)
+    archive.move_finished(queue.store, 1)
+    queue.enqueue("true", name="n3x")
+
+    assert ["4", "5"] == [job.id for job in queue.jobs()]
+    assert jobs[0] == queue.job("n0")
+    assert "completed" == queue.job("n0").state
+    with pytest.raises(UnknownJobError, match="there is no job 'n9'"):
+        queue.job("n9")
+
+
+def test_archived_jobs_that_share_a_name_need_an_id(queue):
+    """As in the queue."""
+    end(queue, "true", "true", name="twin")
+    archive.move_finished(queue.store, 0)
+
+    with pytest.raises(UnknownJobError, match=r"2 jobs have the name 'twin': use an id \(1, 2\)"):
+        queue.job("twin")
+
+
+@pytest.mark.parametrize("age", [float("inf"), 1e15, -5])
+def test_absurd_age_prunes_nothing(queue, age):
+    """No traceback, and no job that ends in the future."""
+    end(queue, "true")
+
+    with pytest.raises(InvalidInputError, match="older_than_s"):
+        queue.prune(older_than_s=age)

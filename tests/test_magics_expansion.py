@@ -22,6 +22,8 @@ from queuectl_magics.magics.expansion import FIELD_CHARS_MAX, expand
 class Job:
     """Has the shape of a queue's job."""
 
+    __module__ = "queuectl_magics.jobqueue.job"
+
     def __init__(self, id: str) -> None:
         self.id = id
 
@@ -654,3 +656,11 @@ def test_any_text_is_read_to_its_end(text):
     assert text == without or "{{" in text
     with contextlib.suppress(InvalidInputError):
         expand(text, {"x": "a b"})
+
+
+def test_job_of_somebody_else_is_what_it_says_it_is():
+    """Only a handle of ours stands for its id."""
+    theirs = type("Job", (), {"id": 3, "__str__": lambda _self: "my own"})()
+
+    assert expand("echo {j}", {"j": theirs}) == "echo 'my own'"
+    assert expand("echo {j}", {"j": Job("3")}) == "echo 3"

@@ -195,7 +195,7 @@ def test_two_hundred_lines_cost_nothing_while_nothing_changes(manual, seconds, m
     manual.run("for _ in range(200):\n    job = %enqueue true\n    show(job)")
     assert 200 == len(manual.sent)
     read: list[Path] = []
-    monkeypatch.setattr(output, "tail_text", lambda path, *_: read.append(path) or "")
+    monkeypatch.setattr(output, "tail", lambda path, *_: read.append(path) or (b"", 0))
     sent = len(manual.sent)
 
     for _ in range(20):
@@ -214,10 +214,8 @@ def test_a_log_is_read_only_when_it_has_grown(manual, seconds, monkeypatch, unti
     seconds[0] += 1.01
     manual.run("1")
     read: list[Path] = []
-    tail_text = output.tail_text
-    monkeypatch.setattr(
-        output, "tail_text", lambda path, *rest: read.append(path) or tail_text(path, *rest)
-    )
+    tail = output.tail
+    monkeypatch.setattr(output, "tail", lambda path, *rest: read.append(path) or tail(path, *rest))
     sent = len(manual.sent)
 
     for _ in range(8):

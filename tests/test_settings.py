@@ -5,9 +5,13 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import tempfile
+from pathlib import Path
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from queuectl_magics import settings
 from queuectl_magics.errors import HomeError, InvalidInputError
@@ -182,3 +186,31 @@ def test_size_that_no_disk_has_is_refused(text):
     """However many digits somebody's finger left on the key."""
     with pytest.raises(InvalidInputError, match="is too large for a size"):
         parse_size_bytes(text)
+
+
+@given(st.floats(min_value=0, max_value=settings.SECONDS_MAX))
+def test_every_duration_that_is_accepted_can_be_read_again(seconds):
+    """However Python writes it: 0.01 ms is 1e-05."""
+    with tempfile.TemporaryDirectory() as folder:
+        write_setting(Path(folder), "backoff-cap", seconds)
+
+        assert seconds == read_config(Path(folder)).backoff_cap
+
+
+def test_tiny_duration_leaves_the_home_usable(tmp_path):
+    """As a person types it."""
+    write_setting(tmp_path, "backoff-cap", "0.01ms")
+
+    assert 1e-05 == read_config(tmp_path).backoff_cap
+
+
+def test_settings_that_cannot_be_read_now_are_not_called_damaged(tmp_path, monkeypatch):
+    """Too few descriptors: nobody shall delete good settings for that."""
+    write_setting(tmp_path, "count", 2)
+
+    def no_descriptor(_path):
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(Path, "read_bytes", no_descriptor)
+    with pytest.raises(HomeError, match=r"cannot be read \(Too many open files\): try again"):
+        read_config(tmp_path)

@@ -138,14 +138,14 @@ def test_dead_jobs_and_those_that_are_not_over_stay(store):
     assert ["off"] == archived(store)
 
 
-def test_dead_jobs_count_towards_the_limit(store):
-    """The limit is about all jobs that are over."""
-    add(store, "dead", ended=State.DEAD)
-    add(store, "1", "2")
+def test_dead_jobs_neither_move_nor_count(store):
+    """However many died, as many that ended well stay as the limit says."""
+    add(store, "dead", "dead2", ended=State.DEAD)
+    add(store, "1", "2", "3")
 
     archive.move_finished(store, 2)
 
-    assert ["dead", "2"] == list(store.table.jobs)
+    assert ["dead", "dead2", "2", "3"] == list(store.table.jobs)
 
 
 def test_an_archive_is_a_private_file_per_month_with_a_job_per_line(store, clock_at):

@@ -392,3 +392,12 @@ def test_heaps_do_not_grow_where_nobody_takes_anything_out():
 
     assert len(table._ready or ()) <= HEAP_SLACK
     assert ["first"] == ids(table.pick_due(T0, 10))
+
+
+def test_number_is_never_given_twice_beyond_fifteen_digits():
+    """A row of nines may be an id, and the numbers go on after it."""
+    table = table_of(enqueued("9" * 15))
+    assert 10**15 == table.next_number
+
+    table = table_of(enqueued("9" * 15), enqueued(str(10**15)))
+    assert 10**15 + 1 == table.next_number

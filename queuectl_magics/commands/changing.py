@@ -76,7 +76,7 @@ def retry(session: Session, ids: tuple[str, ...], *, failed: bool) -> Job | JobL
         raise InvalidInputError(msg)
     if failed:
         queue = session.queue
-        return JobList(queue.retry(*queue.jobs((State.FAILED, State.DEAD))))
+        return JobList(queue.retry(states=(State.FAILED, State.DEAD)))
     return _one_or_many(session.queue.retry(*ids), ids)
 
 
@@ -106,7 +106,7 @@ def dlq_retry(session: Session, ids: tuple[str, ...], *, everything: bool) -> Jo
         raise InvalidInputError(msg)
     queue = session.queue
     if everything:
-        return JobList(queue.retry(*queue.jobs(State.DEAD)))
+        return JobList(queue.retry(states=State.DEAD))
     for id in ids:
         record = queue.job(id).record
         if record.state is not State.DEAD:

@@ -17,6 +17,7 @@ from typing import Any
 
 import click
 
+from queuectl_magics.codec import ALIASES, spec_from
 from queuectl_magics.commands.verb import CONTEXT, DURATION, SIZE, Session, Verb, each, records_of
 from queuectl_magics.errors import InvalidInputError
 from queuectl_magics.job import OnLost
@@ -136,11 +137,19 @@ def looks_like_object(line: str) -> bool:
     return _JSON.match(line) is not None
 
 
-def _with_options(found: Any, given: dict[str, Any]) -> dict[str, Any]:
+def _with_options(found: Any, given: dict[str, Any]) -> Any:
+    """Return the object *found* with what was *given* for all; its own goes before that."""
     if not isinstance(found, dict):
-        msg = 'a job is a JSON object with at least a command, like {"command": "echo hi"}'
-        raise InvalidInputError(msg)
-    return {**given, **found}
+        return spec_from(found)  # which refuses it
+    named = {ALIASES.get(key, key) for key in found}
+    both = {**{key: value for key, value in given.items() if key not in named}, **found}
+    if isinstance(own := found.get("env"), dict) and "env" in given:
+        both["env"] = {**given["env"], **own}
+    tags = next((found[key] for key in ("tags", "tag") if key in found), None)
+    if isinstance(tags, list) and "tags" in given:
+        both["tags"] = [*given["tags"], *tags]
+        both.pop("tag", None)
+    return both
 
 
 def _standard_input() -> str:

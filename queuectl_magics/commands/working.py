@@ -154,7 +154,7 @@ def run(session: Session, count: int | None) -> JobList:
         _work(session, mine)
         stopped = mine.is_stopping
     else:
-        queue.worker(count)
+        queue.worker(count, kind="kernel")
     left = [id for id in waiting if queue.has(id)]
     if left and not stopped:  # other workers may have taken some
         queue.wait(*left, on_look=lambda _records: look([]))

@@ -1,6 +1,6 @@
 """The Python API: a queue and its jobs.
 
-Everything that the terminal and the notebook can do is a method here, usable without either. A
+What the terminal and the notebook do with a queue are methods here, usable without either. A
 `Job` is a live view of one record: it looks at the store each time it is asked. The rule here:
 these two classes hold no truth of their own; the store does.
 """

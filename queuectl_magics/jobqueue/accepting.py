@@ -20,7 +20,7 @@ from queuectl_magics import codec, lifecycle, validation, values
 from queuectl_magics.errors import InvalidInputError, RefusedError
 from queuectl_magics.events import Enqueued
 from queuectl_magics.job import TERMINAL, JobRecord, JobSpec
-from queuectl_magics.settings import KEPT_MAX, Config, parse_size_bytes
+from queuectl_magics.settings import KEPT_MAX, SECONDS_MAX, Config, parse_size_bytes
 from queuectl_magics.table import Table
 from queuectl_magics.validation import States
 from queuectl_magics.values import Seconds
@@ -42,6 +42,9 @@ def read_specs(wanted: Iterable[Wanted]) -> tuple[list[JobSpec], list[bytes]]:
     """
     many: object = wanted
     is_one = type(many) is not list and isinstance(many, str | Mapping | JobSpec)
+    if type(many).__name__ == "DataFrame":
+        msg = "a DataFrame is no list of jobs: give a column, or .to_dict('records')"
+        raise InvalidInputError(msg)
     if is_one or not isinstance(many, Iterable):
         msg = "enqueue_all takes a list of jobs: for a single one there is enqueue"
         raise InvalidInputError(msg)
@@ -100,6 +103,7 @@ def _as_dict(wanted: Mapping[Any, Any]) -> dict[Any, Any]:
     return {
         key: _as_kept(codec.ALIASES.get(key, key) if isinstance(key, str) else "", value)
         for key, value in wanted.items()
+        if value is not None  # as if it were not there
     }
 
 
@@ -109,8 +113,9 @@ def _as_kept(name: str, value: Any) -> Any:
         return {values.plain(variable): _as_text(one) for variable, one in value.items()}
     if name == "tags" and isinstance(value, Iterable):
         return [values.plain(one) for one in ([value] if isinstance(value, str) else value)]
-    if name == "command" and isinstance(value, list | tuple):
-        msg = "a command is one text, as you would type it: make it of a list with shlex.join"
+    if name == "command" and isinstance(value, list | tuple | Mapping):
+        way = "enqueue_all takes dicts" if isinstance(value, Mapping) else "shlex.join makes one"
+        msg = f"a command is one text, as you would type it: {way}"
         raise InvalidInputError(msg)
     if name in _DURATIONS and isinstance(value, str | timedelta):
         return values.seconds(name, value)
@@ -213,7 +218,9 @@ def prunable(
 
     """
     chosen, kept = validation.parse_states(states), values.whole("keep", keep, KEPT_MAX)
-    age = timedelta(seconds=values.seconds("older_than_s", older_than_s))
+    age_s = values.seconds("older_than_s", older_than_s)
+    validation.check_range("older_than_s", age_s, SECONDS_MAX)
+    age = timedelta(seconds=age_s)
     if not chosen <= TERMINAL:
         msg = "only completed, dead and cancelled jobs can be pruned (cancel the others first)"
         raise RefusedError(msg)

@@ -7,7 +7,7 @@ job is found once however often it was named.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from queuectl_magics.errors import UnknownJobError, did_you_mean
 from queuectl_magics.job import JobRecord
@@ -37,13 +37,23 @@ def find(table: Table, word: str) -> JobRecord:
     if word in table.jobs:
         return table.jobs[word]
     named = list(table.named(word))
-    if len(named) == 1:
-        return named[0]
+    refuse_several(word, named)
     if named:
-        ids = ", ".join(job.id for job in named[-IDS_NAMED_MAX:])
-        msg = f"{len(named)} jobs have the name {word!r}: use an id ({ids})"
-        raise UnknownJobError(msg)
+        return named[0]
     known = [*table.jobs, *(job.name for job in table.jobs.values() if job.name)]
     near = did_you_mean(word, known[-NEAR_LOOKED_AT:])
     msg = f"there is no job {word!r}.{near or ' See them with status.'}"
     raise UnknownJobError(msg)
+
+
+def refuse_several(word: str, named: Sequence[JobRecord]) -> None:
+    """Return if at most one job is *named* by *word*.
+
+    Raises:
+        UnknownJobError: several are.
+
+    """
+    if len(named) > 1:
+        ids = ", ".join(job.id for job in named[-IDS_NAMED_MAX:])
+        msg = f"{len(named)} jobs have the name {word!r}: use an id ({ids})"
+        raise UnknownJobError(msg)

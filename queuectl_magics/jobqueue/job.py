@@ -14,7 +14,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from queuectl_magics import clock, output
+from queuectl_magics import clock, output, values
 from queuectl_magics.errors import (
     InvalidInputError,
     JobFailedError,
@@ -29,9 +29,10 @@ from queuectl_magics.views import text, words
 if TYPE_CHECKING:
     from queuectl_magics.jobqueue.jobqueue import JobQueue
 
-AWAIT_POLL_S = 0.05
 FOLLOW_POLL_S = 0.1
 TAIL_LINES = 5
+CHECK_LINES = 10
+LINES_MAX = 2**31
 
 
 class Job:
@@ -139,26 +140,33 @@ class Job:
         """Return the output of *attempt* (default: the latest), or its last *lines* lines.
 
         Raises:
-            InvalidInputError: there was no such attempt.
+            InvalidInputError: there was no such attempt, or *lines* is no number of lines.
 
         """
-        if attempt:
-            self.check_attempt(attempt)
+        if attempt is not None:
+            attempt = self.check_attempt(attempt)
         path = self.log_path(attempt)
-        return output.read_text(path) if lines is None else output.tail_text(path, lines)
+        if lines is None:
+            return output.read_text(path)
+        return _text(output.tail(path, values.whole("lines", lines, LINES_MAX))[0])
 
-    def check_attempt(self, attempt: int) -> None:
-        """Return if there was such an attempt.
+    def tail(self, *, attempt: int | None = None, lines: int = TAIL_LINES) -> str:
+        """Return the last *lines* lines, for a view: at most 64 KiB, of a line of any length."""
+        return _text(output.tail(self.log_path(attempt), lines, output.CHUNK)[0])
+
+    def check_attempt(self, attempt: int) -> int:
+        """Return *attempt* if there was such an attempt.
 
         Raises:
             InvalidInputError: there was not.
 
         """
-        latest = self.record.attempt
-        if type(attempt) is not int or not 1 <= attempt <= latest:
-            been = f"attempts 1 to {latest}" if latest else "no attempt yet"
-            msg = f"job {self.id} has had {been}: there is no attempt {attempt!r}"
-            raise InvalidInputError(msg)
+        latest, number = self.record.attempt, values.plain(attempt)
+        if type(number) is int and 1 <= number <= latest:
+            return number
+        been = f"attempts 1 to {latest}" if latest else "no attempt yet"
+        msg = f"job {self.id} has had {been}: there is no attempt {attempt!r}"
+        raise InvalidInputError(msg)
 
     def follow(self, *, lines: int | None = None) -> Iterator[str]:
         """Yield the output as it comes, attempt after attempt, until the job is over.
@@ -173,7 +181,8 @@ class Job:
         decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         attempt, offset = record.attempt, 0
         if lines is not None:
-            piece, offset = _last_lines(self.log_path(attempt), lines)
+            count = values.whole("lines", lines, LINES_MAX)
+            piece, offset = output.tail(self.log_path(attempt), count)
             yield decoder.decode(piece)
         while True:
             record = self.record  # read before the log: what comes before its end is not missed
@@ -182,12 +191,15 @@ class Job:
                 if not piece:
                     break
                 yield decoder.decode(piece)
-            if record.attempt != attempt:
-                attempt, offset = attempt + 1, 0
-            elif record.state in TERMINAL:
-                return
-            else:
+            is_over = record.state in TERMINAL
+            if record.attempt == attempt and not is_over:
                 self._queue.store.wait_for_news(FOLLOW_POLL_S)
+                continue
+            if half := decoder.decode(b"", final=True):  # of a character that never came whole
+                yield half
+            if record.attempt == attempt:
+                return
+            attempt, offset = attempt + 1, 0
 
     def wait(self, timeout: Seconds | None = None) -> Job:
         """Return this job once it is completed, dead or cancelled.
@@ -210,8 +222,9 @@ class Job:
     async def _wait_async(self) -> Job:
         import asyncio
 
-        while self.record.state not in TERMINAL:  # noqa: ASYNC110 - any process may end it
-            await asyncio.sleep(AWAIT_POLL_S)
+        records = self._queue.records(refs=[self])
+        for pause_s in self._queue.pauses([record.id for record in records]):
+            await asyncio.sleep(pause_s)
         return self
 
     def check(self) -> Job:
@@ -224,13 +237,13 @@ class Job:
         record = self.record
         if record.state is State.COMPLETED:
             return self
-        last = words.clean(self.logs(lines=10))
+        last = words.clean(self.tail(lines=CHECK_LINES).rstrip("\n"))
         why = f": {words.one_line(record.reason)}" if record.reason else ""
         msg = f"job {self.id} is {record.state}{why}" + (f"\n{last}" if last else "")
         raise JobFailedError(msg)
 
     def frame(self) -> Any:
-        """Return a `pandas.DataFrame` with a row an attempt, oldest first.
+        """Return a `pandas.DataFrame` with a row an attempt, oldest first; of many the last 101.
 
         Indexed by `number`; columns: `started_at`, `finished_at`, `elapsed`, `exit_code`,
         `reason`, `worker`, `cpu_s` and `memory_bytes_max`, missing where unknown.
@@ -267,13 +280,10 @@ class Job:
         """Two handles are equal when they mean the same job of the same queue."""
         if not isinstance(other, Job):
             return NotImplemented
-        return self.id == other.id and self._queue.home == other._queue.home
+        return self.id == other.id and self._queue.identity == other._queue.identity
 
     def __hash__(self) -> int:
-        return hash((self.id, self._queue.home))
-
-    def _tail(self, lines: int = TAIL_LINES) -> str:
-        return self.logs(lines=lines)
+        return hash((self.id, self._queue.identity))
 
     def __repr__(self) -> str:
         try:
@@ -288,16 +298,17 @@ class Job:
         """Return the one line of the job, for a notebook."""
         from queuectl_magics.views import markup
 
-        return markup.line_html(
-            self.record, clock.utc_now(), self._tail(), plain=self._queue.plain
-        )
+        try:
+            record = self.record
+        except QueuectlError:  # a cell must show something, and no traceback
+            from html import escape
+
+            return escape(repr(self))
+        return markup.line_html(record, clock.utc_now(), self.tail(), plain=self._queue.plain)
 
 
-def _last_lines(path: Path, lines: int) -> tuple[bytes, int]:
-    """Return the last *lines* lines of a log that may grow, and the offset at which to go on."""
-    data, offset = output.read_from(path, max(0, output.size(path) - output.CHUNK))
-    kept = data.split(b"\n")[-(lines + data.endswith(b"\n")) :] if lines else []
-    return b"\n".join(kept), offset
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", errors="replace").removesuffix("\n")
 
 
 def _next_lines(path: Path, offset: int) -> tuple[bytes, int]:

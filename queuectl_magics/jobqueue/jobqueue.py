@@ -9,30 +9,21 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
-from queuectl_magics import (
-    environment,
-    lifecycle,
-    presence,
-    settings,
-    validation,
-    values,
-    variables,
-)
-from queuectl_magics.errors import RefusedError
+from queuectl_magics import environment, lifecycle, presence, settings, validation, variables
 from queuectl_magics.events import SIGTERM, JobEvent
-from queuectl_magics.job import JobRecord, State
-from queuectl_magics.jobqueue import accepting, keeping, own, waiting
+from queuectl_magics.job import WAITING, JobRecord, State
+from queuectl_magics.jobqueue import accepting, keeping, waiting
 from queuectl_magics.jobqueue.accepting import Wanted
 from queuectl_magics.jobqueue.finding import find_all
 from queuectl_magics.jobqueue.job import Job
-from queuectl_magics.jobqueue.looking import Looking, Refs
+from queuectl_magics.jobqueue.looking import Refs
+from queuectl_magics.jobqueue.working import Working
 from queuectl_magics.journal import sync_folder
-from queuectl_magics.presence import WorkerInfo
 from queuectl_magics.settings import Config
 from queuectl_magics.store import archive
 from queuectl_magics.store.compaction import tidy_if_cheap
@@ -40,14 +31,9 @@ from queuectl_magics.store.store import Decide
 from queuectl_magics.table import Table
 from queuectl_magics.validation import States
 from queuectl_magics.values import Seconds
-from queuectl_magics.views.words import NO_WORKER
-
-if TYPE_CHECKING:
-    from queuectl_magics.engines.local import LocalEngine
-    from queuectl_magics.worker import Worker
 
 
-class JobQueue(Looking):
+class JobQueue(Working):
     r"""The queue in *home*: safe to use from several threads, and from several processes at once.
 
     Args:
@@ -83,7 +69,6 @@ class JobQueue(Looking):
             variables.find_home(home), plain=variables.plain() if plain is None else plain
         )
         self._python = sys.executable if python is None else python
-        self._own: own.Own | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Let a copy, here or in another process, open the home anew: it has files of its own."""
@@ -152,34 +137,43 @@ class JobQueue(Looking):
             self.store.sync(self.store.seq)
         return events
 
-    def cancel(self, *refs: Refs, signal: int = SIGTERM) -> list[Job]:
+    def cancel(self, *refs: Refs, signal: int = SIGTERM, wait: bool = True) -> list[Job]:
         """Call jobs off: at once if they wait; if they run, their processes are ended first.
 
         All or, if one of them cannot be cancelled, none. *signal* is what the processes get; those
-        that are left when the job's grace is over are killed.
+        that are left when the job's grace is over are killed. A worker does that; where none is
+        running we do it ourselves and return when they are gone, or leave it to the guard if
+        *wait* is false.
 
         Raises:
             InvalidInputError, RefusedError: no such signal; one of the jobs is over already.
             UnknownJobError: there is no such job.
 
         """
-        validation.check_signal(signal)
+        number = validation.check_signal(signal)
         words = self._living(refs)
         events = self._change(
             lambda table, now: [
-                lifecycle.cancel(job, now=now, signal=signal) for job in find_all(table, words)
+                lifecycle.cancel(job, now=now, signal=number) for job in find_all(table, words)
             ]
         )
         jobs = [Job(self, event.id) for event in events]
         running = [record for job in jobs if (record := job.record).stopping]
         if running and not self.workers():  # whichever worker there is takes them over
+            if not wait:
+                from queuectl_magics import guard
+
+                guard.ensure(self.home)
+                return jobs
             from queuectl_magics.worker import end_abandoned
 
             end_abandoned(self.store, self.engine(), running)
         return jobs
 
-    def retry(self, *refs: Refs) -> list[Job]:
+    def retry(self, *refs: Refs, states: States | None = None) -> list[Job]:
         """Give jobs that are over, or wait for their next attempt, a fresh allowance.
+
+        With *states* instead of jobs: all that are in one of these at that moment.
 
         Raises:
             RefusedError: one of them is waiting to run or running; nothing was changed.
@@ -187,9 +181,13 @@ class JobQueue(Looking):
 
         """
         words = self._living(refs)
-        events = self._change(
-            lambda table, now: [lifecycle.retry(job, now=now) for job in find_all(table, words)]
-        )
+        wanted = frozenset() if states is None else validation.parse_states(states)
+
+        def decide(table: Table, now: datetime) -> Iterable[JobEvent]:
+            chosen = [job for job in table.jobs.values() if job.state in wanted]
+            return [lifecycle.retry(job, now=now) for job in find_all(table, words) + chosen]
+
+        events = self._change(decide)
         return [Job(self, event.id) for event in events]
 
     def prune(
@@ -250,7 +248,7 @@ class JobQueue(Looking):
         """Let the workers start jobs again."""
         self.configure("paused", "false")
 
-    # --- waiting and working ------------------------------------------------------------------
+    # --- waiting ------------------------------------------------------------------------------
 
     def wait(
         self,
@@ -272,108 +270,34 @@ class JobQueue(Looking):
 
         """
         ids = [record.id for record in self.records(refs=refs or None)]
-        waiting.until_over(
+        waiting.until_over(self.store, self.pauses(ids, timeout=timeout, on_look=on_look))
+        gone = set() if refs else keeping.pruned(self.store, ids)
+        return [Job(self, id) for id in ids if id not in gone]
+
+    def pauses(
+        self,
+        ids: Sequence[str],
+        *,
+        timeout: Seconds | None = None,
+        on_look: Callable[[list[JobRecord]], None] | None = None,
+    ) -> Iterator[float]:
+        """Yield how long to pause before the next look, until all of these jobs are over."""
+        return waiting.pauses(
             self.store,
             ids,
             timeout=timeout,
             on_look=on_look or (lambda _records: None),
             held_back_by=self._held_back_by,
         )
-        return [Job(self, id) for id in ids if refs or self.has(id)]
 
-    def _held_back_by(self) -> str:
-        """Return why nothing runs; raise what ended the worker of this process, if it was that."""
+    def _held_back_by(self, records: Iterable[JobRecord]) -> str:
+        """Return why *records* do not go on; raise what ended our worker, if it was that."""
         mine = self.own_worker
         if mine is not None and mine.error is not None and not mine.is_alive():
             raise mine.error
+        if self.config.paused and not any(record.state in WAITING for record in records):
+            return ""  # what runs goes on
         return self.held_back_by
-
-    def engine(self) -> LocalEngine:
-        """Return the engine that runs the commands of this queue."""
-        from queuectl_magics.engines.local import local_engine
-
-        return local_engine(self.store)
-
-    def new_worker(
-        self,
-        *,
-        count: int | Callable[[], int | None] | None = None,
-        kind: str = "terminal",
-        on_change: Callable[[list[JobRecord]], None] | None = None,
-        drain: bool = False,
-    ) -> Worker:
-        """Return a worker that has not been started; `count` None follows the setting."""
-        from queuectl_magics.worker import Worker
-
-        store, settings = self.store, self._settings
-
-        def room() -> tuple[int, bool]:
-            config = settings.read()
-            store.durability = config.durability
-            return (count() if callable(count) else count) or config.count, config.paused
-
-        return Worker(
-            self.store,
-            self.engine(),
-            room=room,
-            kind=kind,
-            on_change=on_change,
-            drain=drain,
-        )
-
-    def worker(self, count: int | None = None, *, kind: str = "python") -> Worker:
-        """Return the worker of this process, a background thread, starting it if need be.
-
-        Args:
-            count: how many jobs it runs side by side, from now on; None leaves it as it is, at
-                first the setting `count`.
-            kind: what the list of workers shall say.
-
-        Raises:
-            InvalidInputError: *count* is out of bounds.
-
-        """
-        if count is not None:
-            count = values.whole("count", count, settings.COUNT_MAX, low=1)
-        with own.starting:
-            mine = self._own = own.find(self.store) or self._new_own(kind)
-            mine.users.add(self)
-            if count is not None:
-                mine.count = count
-                mine.worker.slots_changed()
-        return mine.worker
-
-    def _new_own(self, kind: str) -> own.Own:
-        self.store.catch_up()  # it says if the home is gone
-        mine = own.Own()
-        mine.worker = self.new_worker(count=lambda: mine.count, kind=kind)
-        mine.worker.start()
-        own.keep(self.store, mine)
-        return mine
-
-    @property
-    def own_worker(self) -> Worker | None:
-        """The worker of this process, if we ever asked for it."""
-        return self._own.worker if self._own else None
-
-    def stop_workers(self, *, now: bool = False) -> list[WorkerInfo]:
-        """Ask every worker of this home to stop, and return them.
-
-        Args:
-            now: end the running jobs and hand them back; otherwise they are finished first.
-
-        Raises:
-            RefusedError: no worker is running.
-
-        """
-        found = self.workers()
-        if not found:
-            msg = f"{NO_WORKER}: there is nothing to stop"
-            raise RefusedError(msg)
-        presence.ring(self.store.paths.workers, presence.STOP_NOW if now else presence.STOP)
-        if mine := own.find(self.store):  # before it has heard the bell
-            mine.stop(now=now)
-        return found
 
     def close(self, timeout_s: float = 1.0) -> None:
         """Close the files; if nobody else uses our worker, stop it and leave its jobs running."""

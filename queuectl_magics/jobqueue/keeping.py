@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from queuectl_magics import environment, output
 from queuectl_magics.errors import InvalidInputError, RefusedError, UnknownJobError
 from queuectl_magics.job import JobRecord, JobSpec
-from queuectl_magics.jobqueue.finding import find, find_all
+from queuectl_magics.jobqueue.finding import find, find_all, refuse_several
 from queuectl_magics.store import Store, archive
 from queuectl_magics.table import Table
 
@@ -22,7 +22,7 @@ UNUSED_AGE_S = 86_400.0
 
 
 def find_anywhere(store: Store, words: Sequence[str]) -> list[JobRecord]:
-    """Return the jobs that *words* mean, in the queue or, by their ids, in the archive.
+    """Return the jobs that *words* mean, in the queue or else in the archive.
 
     Raises:
         UnknownJobError: a word means no job, or several.
@@ -45,12 +45,25 @@ def find_anywhere(store: Store, words: Sequence[str]) -> list[JobRecord]:
 
 
 def _archived(store: Store, word: str) -> JobRecord | None:
-    """Return the archived job that *word* means, if it means none in the queue."""
+    """Return the archived job that *word* means, if it means none in the queue.
+
+    Raises:
+        UnknownJobError: several archived jobs have that name.
+
+    """
     with store.reading() as table:
         if word in table.jobs or any(table.named(word)):
             return None
         jobs = table.jobs
-    return archive.find(store.paths.home, word, jobs)
+    home = store.paths.home
+    if not archive.paths(home):
+        return None
+    found = archive.find(home, word, jobs)
+    if found is None:
+        named = [job for job in archive.records(home, jobs) if job.name == word]
+        refuse_several(word, named)
+        found = named[0] if named else None
+    return found
 
 
 def with_archived(store: Store) -> list[JobRecord]:
@@ -58,6 +71,14 @@ def with_archived(store: Store) -> list[JobRecord]:
     with store.reading() as table:
         kept = dict(table.jobs)
     return [*archive.records(store.paths.home, kept), *kept.values()]
+
+
+def pruned(store: Store, ids: Iterable[str]) -> set[str]:
+    """Return which of *ids* are neither in the queue nor in the archive any more."""
+    with store.reading() as table:
+        jobs = table.jobs
+        gone = {id for id in ids if id not in jobs}
+    return gone - archive.find_all(store.paths.home, gone, jobs).keys() if gone else gone
 
 
 def refuse_archived(store: Store, words: Iterable[str]) -> None:
@@ -134,6 +155,7 @@ def keep(store: Store, variables: Iterable[Mapping[str, str]]) -> list[str | Non
 
     Raises:
         HomeGoneError: the home has been deleted.
+        StoreFullError, HomeError: they cannot be written down.
 
     """
     try:
@@ -141,6 +163,8 @@ def keep(store: Store, variables: Iterable[Mapping[str, str]]) -> list[str | Non
     except FileNotFoundError:
         store.catch_up()  # it says so
         raise
+    except OSError as error:
+        raise store.refusal(error) from None
 
 
 def keep_again(store: Store, kept: Iterable[tuple[str | None, Mapping[str, str]]]) -> None:

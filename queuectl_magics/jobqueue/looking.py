@@ -61,10 +61,15 @@ class Looking:
         """The settings kept in the home, as they are now."""
         return self._settings.read()
 
-    def has(self, id: str) -> bool:
-        """Say whether there is a job with this id."""
+    def has(self, id: str | int) -> bool:
+        """Say whether there is a job with this id; in the archive it does not count."""
         with self.store.reading() as table:
-            return id in table.jobs
+            return str(id) in table.jobs
+
+    @property
+    def identity(self) -> str:
+        """A word that tells this queue from all others, by whatever path it was opened."""
+        return self.store.header.store
 
     def records(
         self,
@@ -140,7 +145,7 @@ class Looking:
         """Return ids and names for *refs*, and see to it that handles are of this queue."""
         words = []
         for ref in _flat(refs):
-            if isinstance(ref, Job) and ref.queue.home != self.home:
+            if isinstance(ref, Job) and ref.queue.identity != self.identity:
                 msg = f"job {ref.id} is in another queue ({ref.queue.home}): ask that one"
                 raise InvalidInputError(msg)
             words.append(ref.id if isinstance(ref, Job) else str(ref))
@@ -233,6 +238,8 @@ class Looking:
 
 def _flat(refs: object) -> Iterator[object]:
     """Yield each of *refs*, and each that is in a list of them."""
+    if type(refs).__name__ == "DataFrame":
+        refs = refs.index  # type: ignore[attr-defined] # a frame of ours has the ids there
     if isinstance(refs, str) or not isinstance(refs, Iterable):
         yield refs
         return

@@ -9,16 +9,18 @@ changes nothing.
 from __future__ import annotations
 
 import math
+import sys
 import time
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from queuectl_magics import clock, values
 from queuectl_magics.job import TERMINAL, JobRecord
 from queuectl_magics.store import Store
 from queuectl_magics.values import Seconds
 
+PACKAGE = __name__.partition(".")[0]
 POLL_S = 0.05
 MANY = 16
 MANY_S = 0.02
@@ -26,15 +28,15 @@ LOOK_S = 0.1
 NAMED_MAX = 10
 
 
-def until_over(
+def pauses(
     store: Store,
     ids: Sequence[str],
     *,
-    timeout: Seconds | None,
-    on_look: Callable[[list[JobRecord]], None],
-    held_back_by: Callable[[], str],
-) -> None:
-    """Return when each of these jobs is completed, dead, cancelled or pruned.
+    timeout: Seconds | None = None,
+    on_look: Callable[[list[JobRecord]], None] = lambda _records: None,
+    held_back_by: Callable[[list[JobRecord]], str],
+) -> Iterator[float]:
+    """Yield how long to pause before the next look, until each of these jobs is over or pruned.
 
     Warns once if *held_back_by* says why that will not happen by itself.
 
@@ -59,15 +61,29 @@ def until_over(
         if not left:
             store.sync(store.seq)  # what we tell is true after a power cut, too
             return
-        if records is not None and (why := held_back_by()) and not warned:
+        if records is not None and (why := held_back_by(records)) and not warned:
             warned = True
-            warnings.warn(why, stacklevel=4)
+            warnings.warn(why, stacklevel=_level_of_the_caller())
         if now_s >= give_up_at:
             raise TimeoutError(_too_long(store, left, timeout_s))
-        if len(left) < MANY:
-            store.wait_for_news(POLL_S)
+        yield POLL_S if len(left) < MANY else MANY_S
+
+
+def until_over(store: Store, looks: Iterable[float]) -> None:
+    """Return when *looks*, the pauses between them, have come to their end."""
+    for pause_s in looks:
+        if pause_s < POLL_S:
+            time.sleep(pause_s)
         else:
-            time.sleep(MANY_S)
+            store.wait_for_news(pause_s)
+
+
+def _level_of_the_caller() -> int:
+    """Return the `stacklevel` of the nearest code that is not ours, for a warning to name it."""
+    level, frame = 1, sys._getframe(1)  # noqa: SLF001 - the only way that generators allow
+    while frame.f_back and frame.f_globals.get("__name__", "").startswith(PACKAGE):
+        level, frame = level + 1, frame.f_back
+    return level
 
 
 def _is_over(job: JobRecord | None) -> bool:

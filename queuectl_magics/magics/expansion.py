@@ -395,5 +395,6 @@ def _is_code(value: object) -> bool:
 
 
 def _id_of_job(value: object) -> object:
-    """Return the id of a job, known by its shape, and any other value as it is."""
-    return getattr(value, "id", value) if type(value).__name__ == "Job" else value
+    """Return the id of a job of ours, whose class need not be loaded; any other value as it is."""
+    of = f"{type(value).__module__}.{type(value).__name__}"
+    return getattr(value, "id", value) if of == "queuectl_magics.jobqueue.job.Job" else value

@@ -97,7 +97,7 @@ class _Line:
             return False
         if seen != self._seen:
             is_new = record.state is State.PENDING  # what it printed, it did before it was retried
-            self._tail = "" if is_new else self.job.logs(attempt=record.attempt, lines=TAIL_LINES)
+            self._tail = "" if is_new else self.job.tail(attempt=record.attempt, lines=TAIL_LINES)
         self._seen, self._drawn_at_s, self.is_over = seen, now_s, is_over
         now = clock.utc_now()
         why = held.why(self.job, record, now)

@@ -23,7 +23,7 @@ import msgspec
 from queuectl_magics import codec, lifecycle
 from queuectl_magics.errors import QueuectlError
 from queuectl_magics.events import JobEvent
-from queuectl_magics.job import TERMINAL, JobRecord, State
+from queuectl_magics.job import JobRecord, State
 from queuectl_magics.journal import sync_data, sync_folder, write_file
 from queuectl_magics.settings import read_config
 from queuectl_magics.store.compaction import tidy_if_cheap
@@ -46,13 +46,13 @@ def tidy(store: Store) -> None:
 
 
 def move_finished(store: Store, keep: int) -> int:
-    """Move jobs that are over to the archive, until *keep* are left; return how many were moved.
+    """Move jobs that completed or were cancelled to the archive, until *keep* of them are left.
 
-    The oldest ends go first. At most `SLICES_MAX` slices at a time, and others may take the lock
-    between them.
+    Returns how many were moved. The oldest ends go first; dead jobs stay and do not count. At most
+    `SLICES_MAX` slices at a time, and others may take the lock between them.
     """
     with store.reading() as table:
-        over = sum(table.counts[state] for state in TERMINAL)
+        over = sum(table.counts[state] for state in MOVED)
         if over <= keep:
             return 0
         jobs = list(table.jobs.values())

@@ -20,7 +20,7 @@ FOLDERS = ("run", "logs", "env", "workers")
 QUEUE_NAMES = {"journal.jsonl", "jobs.json", "journal.prev.jsonl", "jobs.prev.json"}
 OWN_NAMES = {
     *FOLDERS,
-    *("lock", "compact.lock", "guard.lock", "guard.log", "reserve", "config.json", ".gitignore"),
+    *("compact.lock", "guard.lock", "guard.log", "reserve", "config.json", ".gitignore"),
 }
 OWN_BEGINNINGS = ("archive-", "damaged-", "torn-")
 

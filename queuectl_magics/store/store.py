@@ -82,7 +82,7 @@ class Store:
                 pass
         except OSError as error:
             self.close()
-            raise self._refusal(error) from None
+            raise self.refusal(error) from None
         except BaseException:
             self.close()
             raise
@@ -284,7 +284,7 @@ class Store:
         current.trusted = True
         if problem is None:
             return None
-        return self._refusal(problem, [event.id for event in events[:stored]])
+        return self.refusal(problem, [event.id for event in events[:stored]])
 
     def announce(self, note: Announced) -> None:
         """Append *note* and see it to the disk; the lock is held.
@@ -298,7 +298,8 @@ class Store:
         self._confirm(self.current.fd, self.header.generation)
         self.mark_durable(self.table.seq)
 
-    def _refusal(self, problem: OSError, accepted: list[str] | None = None) -> QueuectlError:
+    def refusal(self, problem: OSError, accepted: list[str] | None = None) -> QueuectlError:
+        """Return what to raise for *problem*; *accepted* are the jobs that were stored before."""
         if problem.errno in DISK_FULL:
             named = f"; stored before that: {', '.join(accepted[:20])}" if accepted else ""
             text = f"the disk of {self.paths.home} is full{named}"
