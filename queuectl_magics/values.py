@@ -41,6 +41,11 @@ def plain(value: object) -> object:
     return float(value) if isinstance(value, Real) else value
 
 
+def is_frame(value: object) -> bool:
+    """Say whether *value* is a pandas `DataFrame`, without loading pandas for it."""
+    return any(kind.__name__ == "DataFrame" for kind in type(value).__mro__)
+
+
 def seconds(what: str, value: object) -> float:
     """Return how many seconds *value*, some `Seconds`, is.
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import click
 import pandas as pd
 import pytest
+from IPython.lib.pretty import pretty
 
 from queuectl_magics.commands import verbs
 from queuectl_magics.commands.enqueueing import enqueue
@@ -502,9 +503,30 @@ def test_waiting_without_a_worker_notes_it_in_one_line(notebook):
 
     for _ in range(2):
         cell = notebook.run("%queue_wait --timeout 100ms")
-        note, error = cell.err.splitlines()
-        assert note.startswith("Note: no worker is running")
-        assert error.startswith("UsageError: not over after 0.1 s: 1")
+        assert cell.err.startswith("Note: no worker is running")
+        assert cell.err.count("\n") == 1
+        assert cell.out == "TimeoutError: not over after 0.1 s: 1 (the jobs go on)\n"
+        assert TimeoutError is type(cell.error)
+
+
+def test_a_variable_that_is_misspelt_is_noted_and_left_to_the_shell(notebook):
+    """One line says so; the command is enqueued as it stands."""
+    notebook.run("%config QueueMagics.autostart = False")
+    cell = notebook.run("name = 'Ada'\n%enqueue -o job echo {nmae} {name}")
+
+    assert cell.err.startswith("Note: {nmae} is left to the shell: there is no variable 'nmae'.")
+    assert cell.err.count("\n") == 1
+    assert "echo {nmae} Ada" == notebook.shell.user_ns["job"].command
+
+
+def test_answers_that_would_be_empty_are_sentences(notebook):
+    """A log without a word, and what was pruned; as values they are what they were."""
+    notebook.run("%enqueue -o job true\njob.wait(30)")
+
+    assert "Job 1 has printed nothing." == pretty(notebook.run("log = %queue_logs 1\nlog").value)
+    assert "" == notebook.shell.user_ns["log"]
+    assert "Pruned 1 job." == pretty(notebook.run("gone = %queue_prune\ngone").value)
+    assert ["1"] == notebook.shell.user_ns["gone"]
 
 
 def test_an_interrupt_stops_the_waiting_and_not_the_job(notebook, monkeypatch):

@@ -211,7 +211,9 @@ def logs(
         job.check_attempt(attempt)
     show_text = str if raw else lambda piece: words.clean(piece, keep_colour=session.colour)
     if not follow:
-        return Log(show_text(job.logs(attempt=attempt, lines=lines)))
+        yet = "" if job.state in TERMINAL else " yet"
+        found = show_text(job.logs(attempt=attempt, lines=lines))
+        return Log(found, nothing=f"Job {job.id} has printed nothing{yet}.")
     is_asked_again = session.json_only or not session.foreground  # a terminal has seen it all
     kept = []
     for piece in job.follow(lines=lines):

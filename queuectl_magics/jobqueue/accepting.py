@@ -42,7 +42,7 @@ def read_specs(wanted: Iterable[Wanted]) -> tuple[list[JobSpec], list[bytes]]:
     """
     many: object = wanted
     is_one = type(many) is not list and isinstance(many, str | Mapping | JobSpec)
-    if type(many).__name__ == "DataFrame":
+    if type(many) is not list and values.is_frame(many):
         msg = "a DataFrame is no list of jobs: give a column, or .to_dict('records')"
         raise InvalidInputError(msg)
     if is_one or not isinstance(many, Iterable):

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from queuectl_magics import clock, presence, settings, validation
+from queuectl_magics import clock, presence, settings, validation, values
 from queuectl_magics.errors import InvalidInputError, QueuectlError
 from queuectl_magics.job import JobRecord
 from queuectl_magics.jobqueue import keeping
@@ -238,7 +238,7 @@ class Looking:
 
 def _flat(refs: object) -> Iterator[object]:
     """Yield each of *refs*, and each that is in a list of them."""
-    if type(refs).__name__ == "DataFrame":
+    if values.is_frame(refs):
         refs = refs.index  # type: ignore[attr-defined] # a frame of ours has the ids there
     if isinstance(refs, str) or not isinstance(refs, Iterable):
         yield refs

@@ -86,17 +86,19 @@ class Log(str):
 
     Attributes:
         followed: it has been shown already, piece by piece.
+        nothing: what to say if it is empty.
 
     """
 
-    __slots__ = ("followed",)
+    __slots__ = ("followed", "nothing")
 
     followed: bool
+    nothing: str
 
-    def __new__(cls, value: str, *, followed: bool = False) -> Self:
+    def __new__(cls, value: str, *, followed: bool = False, nothing: str = "") -> Self:
         """Make a log of *value*."""
         log = super().__new__(cls, value)
-        log.followed = followed
+        log.followed, log.nothing = followed, nothing
         return log
 
     def _ipython_display_(self) -> None:
@@ -104,7 +106,7 @@ class Log(str):
             raise NotImplementedError  # which leaves it to the others
 
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:  # noqa: ARG002, FBT001
-        printer.text(self.rstrip("\n"))
+        printer.text(self.rstrip("\n") or self.nothing)
 
 
 class Pruned(list[str]):

@@ -2,9 +2,9 @@
 
 A magic's line is read by the same Click command as in the terminal; what is special here is that
 `{expr}` is Python's, that `-o NAME` binds the value, that a final `;` silences every verb but
-`%enqueue` (whose `;` is the shell's), and that a mistake is one red line. The rule here: errors
-leave as exactly `UsageError` (IPython prints a traceback for a subclass), and only the thread that
-runs the cell prints.
+`%enqueue` (whose `;` is the shell's), and that a mistake is one red line. The rules here: errors
+leave as exactly `UsageError` (IPython prints a traceback for a subclass), but for what a cell may
+want to catch; and only the thread that runs the cell prints.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from queuectl_magics.magics.expansion import expand
 from queuectl_magics.magics.grammar import split_options, split_words
 from queuectl_magics.magics.hiding import expand_for_variable, expand_hiding, refuse_hidden
 from queuectl_magics.magics.names import LINE_MAGICS, PREFIX
+from queuectl_magics.magics.spelling import misspelt
 from queuectl_magics.views.words import one_line
 
 if TYPE_CHECKING:
@@ -150,6 +151,8 @@ class Call(Session):
             return expand(text, self._names, quote=False)
         expanded, hidden = expand_hiding(text, self._names)
         self.secrets |= hidden
+        if note := misspelt(text, self._names):
+            _note(note)
         return expanded
 
     def _expand_all(self, words: list[str]) -> list[str]:
@@ -201,17 +204,23 @@ def one_red_line(name: str) -> Iterator[None]:
         if isinstance(error, click.MissingParameter):
             told = f"{told.removesuffix('.')} ({name}? shows how)"
         raise UsageError(told) from None
-    except (QueuectlError, TimeoutError, UnicodeEncodeError) as error:
+    except TimeoutError as error:  # which a cell may want to catch
+        raise _without_traceback(TimeoutError(one_line(str(error)))) from None
+    except (QueuectlError, UnicodeEncodeError) as error:
         raise UsageError(one_line(str(error))) from None
     except OSError as error:
         where = f": {error.filename}" if error.filename else ""
         raise UsageError(one_line(f"{error.strerror or error}{where}")) from None
     except KeyboardInterrupt:
         told = ACCEPTED if name.endswith(("enqueue", "job")) else STOPPED
-        stopped = KeyboardInterrupt(told)
-        line = [f"KeyboardInterrupt: {told}"]
-        stopped._render_traceback_ = lambda: line  # type: ignore[attr-defined]
-        raise stopped from None
+        raise _without_traceback(KeyboardInterrupt(told)) from None
+
+
+def _without_traceback(error: BaseException) -> BaseException:
+    """Return *error*, which IPython will show as the one line that it is."""
+    line = [f"{type(error).__name__}: {error}"]
+    error._render_traceback_ = lambda: line  # type: ignore[attr-defined]
+    return error
 
 
 @contextmanager

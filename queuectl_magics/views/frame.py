@@ -51,7 +51,9 @@ def status_frame(status: Status) -> Any:
         "updated_at": _moments([job.updated_at for job in jobs]),
     }
     ids = pd.Index(_shown([job.id for job in jobs]), dtype="string", name="id")
-    return pd.DataFrame(columns, index=ids, copy=False)
+    from queuectl_magics.views.framed import framed
+
+    return framed(columns, ids, status)
 
 
 def attempts_frame(record: JobRecord, now: datetime | None = None) -> Any:

@@ -101,13 +101,32 @@ def jobs_html(records: Sequence[JobRecord], now: datetime) -> str:
     return _view(_job_table(shown, reasons, now, len(records)))
 
 
+def head_html(status: Status) -> str:
+    """Return what is asked first of a queue: totals, how many jobs are in each state, who works.
+
+    Example:
+        `head_html(status)`
+
+    """
+    return _view("".join(_head(status)))
+
+
 def status_html(status: Status) -> str:
-    """Return the picture of a queue: totals, how many jobs are in each state, and the jobs.
+    """Return the picture of a queue: its head, and the jobs.
 
     Example:
         `status_html(status)`
 
     """
+    parts = _head(status)
+    if status.jobs:
+        shown = choose(status.jobs, ROWS_MAX)
+        reasons = [status.reason(record) for record in shown]
+        parts.append(_job_table(shown, reasons, status.now, status.total))
+    return _view("".join(parts))
+
+
+def _head(status: Status) -> list[str]:
     total = f"<b>{counted(status.total, 'job')}</b>"
     amount = f"{status.over:,} of {status.total:,} over"
     bar = _bar(status.over, status.total, amount)
@@ -115,12 +134,7 @@ def status_html(status: Status) -> str:
     chips = " ".join(_state(state, status.counts.get(state, 0)) for state in State)
     told = f"{amount} · {slots} · {counted(status.workers, 'worker')}"
     told += " · <b>paused</b>" if status.paused else ""
-    parts = [f'<p>{total} {bar} <span class="qm-quiet">{told}</span></p>', f"<p>{chips}</p>"]
-    if status.jobs:
-        shown = choose(status.jobs, ROWS_MAX)
-        reasons = [status.reason(record) for record in shown]
-        parts.append(_job_table(shown, reasons, status.now, status.total))
-    return _view("".join(parts))
+    return [f'<p>{total} {bar} <span class="qm-quiet">{told}</span></p>', f"<p>{chips}</p>"]
 
 
 def show_html(record: JobRecord, status: Status) -> str:
