@@ -9,17 +9,22 @@ wrong in between.
 from __future__ import annotations
 
 import math
+import random
 import select
 import threading
 import time
 from collections import deque
 from collections.abc import Iterator
+from datetime import datetime
 
+from queuectl_magics import lifecycle
 from queuectl_magics.engines import Running, Vanished
+from queuectl_magics.events import JobEvent
 from queuectl_magics.job import AttemptKey, Exit, JobRecord, key_of
 from queuectl_magics.limits import Watch
 from queuectl_magics.presence import Presence
 from queuectl_magics.store import Store
+from queuectl_magics.table import Table
 
 RETRY_S = 1.0
 
@@ -125,3 +130,16 @@ class Attempts:
             self._poll.unregister(fd)
             running.leave()
         self._by_fd.clear()
+
+
+def settlements(ended: list[End], table: Table, now: datetime) -> Iterator[JobEvent]:
+    """Yield the events that the ends of attempts lead to; none for those that come too late."""
+    for job, outcome in ended:
+        current = table.jobs.get(job.id)
+        if isinstance(outcome, Vanished):
+            event = lifecycle.rescue(current, job.attempt, started=outcome.started, now=now)
+        else:
+            dice = random.random()  # noqa: S311 - jitter, not secrecy
+            event = lifecycle.settle(current, job.attempt, outcome, now=now, dice=dice)
+        if event is not None:
+            yield event

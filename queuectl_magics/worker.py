@@ -12,14 +12,14 @@ from __future__ import annotations
 
 import contextlib
 import os
-import random
 import threading
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from enum import StrEnum
+from functools import partial
 
 from queuectl_magics import clock, environment, guard, lifecycle, presence
-from queuectl_magics.attempts import Attempts, End
+from queuectl_magics.attempts import Attempts, settlements
 from queuectl_magics.engines import CANNOT_START, Engine, Running, Vanished
 from queuectl_magics.errors import HomeGoneError, OutcomeUnknownError, QueuectlError
 from queuectl_magics.events import JobEvent
@@ -232,7 +232,7 @@ class Worker:
         trouble: list[OSError] = []
 
         def decide(table: Table, now: datetime) -> Iterator[JobEvent]:
-            yield from self._settlements(ended, table, now)
+            yield from settlements(ended, table, now)
             for job in table.pick_due(now, free):
                 token = os.urandom(4).hex()
                 lease = lifecycle.lease(job, worker=self.name, token=token, now=now)
@@ -277,18 +277,6 @@ class Worker:
         if due_at is None:
             return LOOK_S
         return max(0.0, (due_at - clock.utc_now()).total_seconds())
-
-    def _settlements(self, ended: list[End], table: Table, now: datetime) -> Iterator[JobEvent]:
-        for job, outcome in ended:
-            current = table.jobs.get(job.id)
-            watch = self._attempts.running.get(key_of(job))
-            if self.stopping is Stopping.NOW and watch is not None and watch.is_ending:
-                why = "its worker was stopped"
-                event = lifecycle.hand_back(current, job.attempt, now=now, reason=why)
-            else:
-                event = verdict(current, job.attempt, outcome, now)
-            if event is not None:
-                yield event
 
     def _start(self, job: JobRecord, prepared: object) -> None:
         """Hand a leased job to the engine."""
@@ -361,16 +349,6 @@ class Worker:
         self._rang |= self._attempts.sleep(wait_s)
 
 
-def verdict(
-    job: JobRecord | None, attempt: int, outcome: Exit | Vanished, now: datetime
-) -> JobEvent | None:
-    """Return the event that the end of an attempt leads to; None if it comes too late."""
-    if isinstance(outcome, Vanished):
-        return lifecycle.rescue(job, attempt, started=outcome.started, now=now)
-    dice = random.random()  # noqa: S311 - jitter, not secrecy
-    return lifecycle.settle(job, attempt, outcome, now=now, dice=dice)
-
-
 def end_abandoned(store: Store, engine: Engine, jobs: list[JobRecord]) -> None:
     """End jobs that are to be stopped and whose worker is gone, all at once; record their ends."""
     watches: dict[str, Watch] = {}
@@ -379,7 +357,7 @@ def end_abandoned(store: Store, engine: Engine, jobs: list[JobRecord]) -> None:
         for job in jobs:
             found = engine.find(job)
             if isinstance(found, Exit | Vanished):
-                _settle_abandoned(store, job, found)
+                store.transact(partial(settlements, [(job, found)]), vital=True)
                 engine.forget(job)
             else:
                 watch = watches.setdefault(job.id, Watch(found, store))
@@ -389,12 +367,3 @@ def end_abandoned(store: Store, engine: Engine, jobs: list[JobRecord]) -> None:
         if jobs:
             store.wait_for_news(wait_s)
     engine.close()
-
-
-def _settle_abandoned(store: Store, job: JobRecord, outcome: Exit | Vanished) -> None:
-    def decide(table: Table, now: datetime) -> Iterator[JobEvent]:
-        event = verdict(table.jobs.get(job.id), job.attempt, outcome, now)
-        if event is not None:
-            yield event
-
-    store.transact(decide, vital=True)

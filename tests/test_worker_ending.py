@@ -112,6 +112,54 @@ def test_worker_told_to_stop_now_hands_its_jobs_back(bench, terminal, until):
     until(lambda: not bench.members(job))
 
 
+# Its second attempt succeeds; the first takes its time to tidy up when it is asked to end.
+TIDY = f"trap 'touch asked' TERM; {HELD}; [ $QUEUECTL_ATTEMPT = 2 ]"
+
+
+def test_job_that_is_handed_back_is_not_lost_with_its_worker(bench, terminal, until):
+    """A worker that is killed before the job has ended leaves word that it is to run again."""
+    job = bench.enqueue(TIDY, max_retries=1, grace_s=60)
+    process = terminal.start("worker", "start")
+    until(bench.begun())
+    terminal.run("worker", "stop", "--now")
+    until((bench.work / "asked").exists)
+    kill(process)
+    bench.go()
+    bench.drain()
+
+    assert (State.COMPLETED, 0, 0) == (job.state, job.attempts, job.record.interrupts)
+    assert ["1.1", "1.2"] == bench.runs
+
+
+def test_job_that_is_handed_back_is_not_lost_when_its_worker_leaves(bench, until):
+    """A queue that is closed meanwhile does not wait; the next worker hands the job back."""
+    own = bench.queue.worker()
+    job = bench.enqueue(TIDY, max_retries=1, grace_s=60)
+    until(bench.begun())
+    own.stop(Stopping.NOW)
+    until((bench.work / "asked").exists)
+    own.stop(Stopping.LEAVE)
+    assert own.join(60)
+    bench.go()
+    bench.drain()
+
+    assert (State.COMPLETED, 0, ["1.1", "1.2"]) == (job.state, job.attempts, bench.runs)
+
+
+def test_job_that_is_cancelled_while_it_is_handed_back_is_cancelled(bench, until):
+    """The person's word counts, not the worker's."""
+    own = bench.queue.worker()
+    job = bench.enqueue(TIDY, grace_s=60)
+    until(bench.begun())
+    own.stop(Stopping.NOW)
+    until((bench.work / "asked").exists)
+    job.cancel()
+    bench.go()
+    assert own.join(60)
+
+    assert State.CANCELLED is job.state
+
+
 def test_job_that_ended_while_its_worker_was_stopping_is_not_run_again(bench, until):
     """Only what was cut short is handed back; a result that came first stands."""
     own = bench.queue.worker(2)

@@ -13,14 +13,16 @@ from datetime import UTC, datetime
 import pytest
 
 from benches import HELD, LOUD, MARK, SOON_S
-from queuectl_magics import lifecycle, presence, recorder, worker
+from queuectl_magics import attempts, lifecycle, presence, recorder, worker
 from queuectl_magics.engines.local import Child, LocalEngine
 from queuectl_magics.errors import OutcomeUnknownError, StoreFullError
 from queuectl_magics.job import Exit, State
 from queuectl_magics.jobqueue import JobQueue
 from queuectl_magics.presence import Presence
 from queuectl_magics.store import Store, store, syncing
+from queuectl_magics.table import Table
 from queuectl_magics.worker import Stopping
+from tables import enqueued
 
 # --- trouble -------------------------------------------------------------------------------------
 
@@ -344,11 +346,12 @@ def test_late_result_of_a_fenced_attempt_is_refused(bench, until, someone):
     assert own.is_alive()
 
 
-def test_late_result_is_no_verdict():
+def test_late_result_settles_nothing():
     """The same, of the decision alone."""
-    ended = Exit(code=0, finished_at=datetime.now(UTC))
+    now = datetime.now(UTC)
+    ends = [(enqueued("1").job, Exit(code=0, finished_at=now))]
 
-    assert worker.verdict(None, 1, ended, datetime.now(UTC)) is None
+    assert [] == list(attempts.settlements(ends, Table(), now))
 
 
 def test_late_result_frees_no_slot(bench, until):
