@@ -233,7 +233,8 @@ class Worker:
 
         def decide(table: Table, now: datetime) -> Iterator[JobEvent]:
             yield from settlements(ended, table, now)
-            for job in table.pick_due(now, free):
+            # by the clock that `due_at` was told by: *now* stands still while the clock is behind
+            for job in table.pick_due(clock.utc_now(), free):
                 token = os.urandom(4).hex()
                 lease = lifecycle.lease(job, worker=self.name, token=token, now=now)
                 try:
@@ -271,7 +272,7 @@ class Worker:
     def _until_due_s(self) -> float:
         """Return in how many seconds the next job is due."""
         with self.store.reading() as table:
-            if table.pick_due(self.store.now(), 1):
+            if table.pick_due(clock.utc_now(), 1):
                 return 0.0
             due_at = table.next_due()
         if due_at is None:
