@@ -102,9 +102,13 @@ class Worker:
     def start(self) -> None:
         """Run the loop in a thread that never keeps the process alive."""
         self._presence.announce()
-        self._attempts.listen()
-        self._syncing.start()
-        self._thread.start()
+        try:
+            self._attempts.listen()
+            self._syncing.start()
+            self._thread.start()
+        except BaseException:  # without a thread it would be in the list of workers for ever
+            self._presence.leave()
+            raise
 
     @property
     def is_stopping(self) -> bool:
@@ -245,16 +249,18 @@ class Worker:
                 yield lease
 
         try:
-            events = self.store.transact(decide, timeout_s=None, vital=bool(ended), wait=False)
-        except BaseException:
-            self._attempts.put_back(ended)
+            try:
+                events = self.store.transact(decide, timeout_s=None, vital=bool(ended), wait=False)
+            except BaseException:
+                self._attempts.put_back(ended)
+                raise
+            self._attempts.settled(ended)
+            jobs = self.store.table.jobs
+            for id in list(prepared):
+                self._start(jobs[id], prepared)
+        finally:  # the lock of what was not started would look like a running job for ever
             for claim in prepared.values():
                 self.engine.abandon(claim)
-            raise
-        self._attempts.settled(ended)
-        jobs = self.store.table.jobs
-        for id, claim in prepared.items():
-            self._start(jobs[id], claim)
         self._syncing.soon(self.store.seq, [job for job, _ in ended])
         self._tell([jobs[event.id] for event in events if event.id in jobs])
         if trouble:
@@ -279,21 +285,21 @@ class Worker:
             return LOOK_S
         return max(0.0, (due_at - clock.utc_now()).total_seconds())
 
-    def _start(self, job: JobRecord, prepared: object) -> None:
-        """Hand a leased job to the engine."""
+    def _start(self, job: JobRecord, prepared: dict[str, object]) -> None:
+        """Hand a leased job to the engine, with what was *prepared* for it."""
         folder = self.store.paths.env
         try:
             captured = environment.recall(folder, job.environ_ref) or environment.capture()
             environ = {**captured, **environment.recall(folder, job.env_ref)}
         except QueuectlError as error:
-            self.engine.abandon(prepared)
+            self.engine.abandon(prepared.pop(job.id))
             reason = f"cannot start: {error}"
             started: Running | Exit = Exit(
                 code=CANNOT_START, finished_at=clock.utc_now(), reason=reason
             )
         else:
             self._call_guard(job, 0.0)  # first: from its start on we may die at any moment
-            started = self.engine.start(job, prepared, environ)
+            started = self.engine.start(job, prepared.pop(job.id), environ)
         self._attempts.add(job, started)
 
     def _enforce_limits(self) -> None:

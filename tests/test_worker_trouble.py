@@ -246,6 +246,85 @@ def test_worker_does_without_descriptors_of_processes(bench, monkeypatch, until,
     assert ["1.1", "2.1", "3.1"] == sorted(bench.runs)
 
 
+def test_jobs_whose_start_was_not_reached_are_not_stuck(bench, monkeypatch, until):
+    """What ends a worker between its starts leaves no lock: the other jobs run elsewhere."""
+    jobs = [bench.enqueue() for _ in range(3)]
+    failing(monkeypatch, "add", times=1, error=MemoryError(), of=attempts.Attempts)
+    mine = bench.queue.worker(3)
+    until(lambda: not mine.is_alive())
+    with JobQueue(bench.home) as queue:
+        queue.worker(3)
+        queue.wait(timeout=60)
+
+    assert isinstance(mine.error, MemoryError)
+    assert {(State.COMPLETED, 0, 0)} == {
+        (job.state, job.attempts, job.record.interrupts) for job in jobs
+    }
+    assert ["1.1", "2.2", "3.2"] == sorted(bench.runs)
+
+
+@pytest.fixture
+def no_more_threads(monkeypatch):
+    """A kernel that cannot start any, from the moment on at which this is called."""
+    start, refused = threading.Thread.start, []
+
+    def stop_starting(times: int = 10**9) -> list[str]:
+        def refuse(thread) -> None:
+            if len(refused) < times:
+                refused.append(thread.name)
+                msg = "can't start new thread"
+                raise RuntimeError(msg)
+            start(thread)
+
+        monkeypatch.setattr(threading.Thread, "start", refuse)
+        return refused
+
+    return stop_starting
+
+
+def test_worker_goes_on_while_no_threads_can_be_started(
+    bench, monkeypatch, until, no_more_threads
+):
+    """Where each attempt needs one it is tried again, and the job runs once all the same."""
+    monkeypatch.delattr(os, "pidfd_open", raising=False)
+    monkeypatch.setattr("queuectl_magics.attempts.RETRY_S", 0.01)
+    mine = bench.queue.worker(2)
+    assert mine.has_looked.wait(SOON_S)
+    refused = no_more_threads(5)
+    jobs = [bench.enqueue(), bench.enqueue()]
+    until(lambda: {State.COMPLETED} == {job.state for job in jobs}, SOON_S)
+
+    assert {"queuectl-job-1", "queuectl-job-2"} == {*refused}
+    assert ["1.1", "2.1"] == sorted(bench.runs)
+    assert mine.is_alive()
+
+
+def test_worker_that_cannot_begin_is_in_no_list(bench, no_more_threads):
+    """Whoever asked for it is told, and may ask again."""
+    no_more_threads(1)
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        bench.queue.new_worker().start()
+    assert [] == bench.queue.workers()
+    bench.enqueue()
+    bench.drain()
+
+    assert ["1.1"] == bench.runs
+
+
+def test_worker_leaves_in_good_order_without_more_threads(bench, until, no_more_threads):
+    """It stays in nobody's list of workers, though it cannot see to what it leaves running."""
+    mine = bench.queue.worker()
+    bench.enqueue(HELD)
+    until(bench.begun())
+    refused = no_more_threads()
+    mine.stop(Stopping.LEAVE)
+    assert mine.join(10)
+
+    assert 1 == len(refused)
+    assert [] == bench.queue.workers()
+    assert mine.error is None
+
+
 def test_worker_runs_jobs_among_a_thousand_open_files(bench, raised_limit, until):
     """A kernel may have more files open than select() can watch."""
     with contextlib.ExitStack() as many:

@@ -78,7 +78,8 @@ class LocalEngine:
         """Let go of the run file and remove it: the next lease has another name."""
         assert isinstance(prepared, Claim)
         os.close(prepared.fd)
-        _remove(prepared.path)
+        with contextlib.suppress(OSError):  # a sweep removes it; others are still to be let go of
+            _remove(prepared.path)
 
     def start(
         self, job: JobRecord, prepared: object, environ: Mapping[str, str]
@@ -277,7 +278,8 @@ class Child(_Placed):
         """Leave the attempt to other workers, but reap its recorder when it ends."""
         self.close()
         if self.pid is not None:
-            threading.Thread(target=os.waitpid, args=(self.pid, 0), daemon=True).start()
+            with contextlib.suppress(RuntimeError):  # no more threads: a zombie does no harm
+                threading.Thread(target=os.waitpid, args=(self.pid, 0), daemon=True).start()
             self.pid = None
 
 
