@@ -39,9 +39,8 @@ FOLD_EVERY_S = 5.0
 
 
 class Stopping(StrEnum):
-    """How a worker was asked to stop."""
+    """How a worker may be asked to stop."""
 
-    NO = "no"
     AFTER_CURRENT = "after the current jobs"
     NOW = "now"
     LEAVE = "leaving the jobs running"
@@ -73,9 +72,11 @@ class Worker:
     ) -> None:
         self.store = store
         self.engine = engine
-        self.stopping = Stopping.NO
         self.error: Exception | None = None
         self.has_looked = threading.Event()
+        self._told: set[Stopping] = set()  # each word by itself: none replaces another
+        self._deciding = threading.Lock()
+        self._is_over = False
         self._room = room
         self._slots = 0
         self._rang = True
@@ -113,12 +114,24 @@ class Worker:
     @property
     def is_stopping(self) -> bool:
         """Whether the loop has been asked to end, in whichever way."""
-        return self.stopping is not Stopping.NO
+        return bool(self._told)
 
     def stop(self, how: Stopping = Stopping.AFTER_CURRENT) -> None:
         """Ask the loop to end; safe in a signal's own moment."""
-        self.stopping = how
+        self._told.add(how)
         self._presence.ring()
+
+    def go_on(self) -> bool:
+        """Take back a stop after the current jobs; say whether it was not too late for that.
+
+        It is when the loop has decided to end, or was asked to end its jobs or to leave them.
+        """
+        with self._deciding:
+            goes_on = not self._is_over and self._told <= {Stopping.AFTER_CURRENT}
+            if goes_on:
+                self._told.discard(Stopping.AFTER_CURRENT)
+        self._presence.ring()
+        return goes_on
 
     def ring(self) -> str:
         """Wake it, if it sleeps, since something may be due, and return its name."""
@@ -152,6 +165,7 @@ class Worker:
         except Exception as error:  # noqa: BLE001 - a thread has nobody to raise to
             self.error = error
         finally:
+            self._is_over = True
             self._syncing.close()
             self._attempts.forget()
             self.engine.close()
@@ -171,20 +185,24 @@ class Worker:
             self._settle_and_lease()
             self._enforce_limits()
             self._tidy()
+            is_drained = self._drain and self._is_drained()
         except (OutcomeUnknownError, HomeGoneError) as error:
             # we may write no more: let others have the jobs
             self.error = error
             return False
         except (QueuectlError, OSError) as error:  # a full disk, no descriptors: it may get better
-            self.error = error
+            self.error, is_drained = error, False
         else:
             self.error = self._syncing.error
             self.has_looked.set()
-        if self.stopping is Stopping.LEAVE:
-            return False
-        if self.is_stopping:
-            return any(self._attempts)
-        return not (self._drain and self._is_drained())
+        return not self._decide_to_end(is_drained=is_drained)
+
+    def _decide_to_end(self, *, is_drained: bool) -> bool:
+        """Say whether to end; once that was a yes, it is too late to go on."""
+        with self._deciding:
+            has_stopped = self.is_stopping and not any(self._attempts)
+            self._is_over = is_drained or has_stopped or Stopping.LEAVE in self._told
+            return self._is_over
 
     def _is_drained(self) -> bool:
         with self.store.reading() as table:
@@ -195,9 +213,9 @@ class Worker:
     def _answer_bell(self) -> None:
         rung = self._presence.listen()
         if presence.STOP_NOW in rung:
-            self.stopping = Stopping.NOW
-        elif presence.STOP in rung and self.stopping is Stopping.NO:
-            self.stopping = Stopping.AFTER_CURRENT
+            self._told.add(Stopping.NOW)
+        if presence.STOP in rung:
+            self._told.add(Stopping.AFTER_CURRENT)
 
     def _look_around(self) -> None:
         """Take in what others did and what is set: when someone rang, and now and then."""
@@ -304,7 +322,7 @@ class Worker:
 
     def _enforce_limits(self) -> None:
         """End what must end and see what grows; note when to look again."""
-        jobs, unwanted = self.store.table.jobs, self.stopping is Stopping.NOW
+        jobs, unwanted = self.store.table.jobs, Stopping.NOW in self._told
         looks = [LOOK_S]
         for (id, attempt), watch in self._attempts.running.items():
             job = jobs.get(id)

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from benches import HELD, MARK, SOON_S, begin, kill
+from benches import HELD, LOUD, MARK, SOON_S, begin, kill
 from queuectl_magics.engines.local import LocalEngine
 from queuectl_magics.job import State
 from queuectl_magics.settings import SIZE_MAX
@@ -188,6 +188,62 @@ def test_worker_that_leaves_lets_its_jobs_go_on(bench, until):
     bench.drain()
 
     assert (State.COMPLETED, ["1.1"], "begun\ndone\n") == (job.state, bench.runs, job.output)
+
+
+# --- going on after all --------------------------------------------------------------------------
+
+
+def test_worker_that_finishes_its_job_can_be_told_to_go_on(bench, until):
+    """Then there is no need of another one beside it: what it runs still counts."""
+    own = bench.queue.worker()
+    bench.enqueue(LOUD.format(HELD))
+    until(bench.begun())
+    own.stop()
+    job = bench.enqueue(LOUD.format(":"))
+    assert own.go_on()
+    assert not own.is_stopping
+    bench.go()
+    job.wait(60)
+
+    assert own.is_alive()
+    assert ["+ 1", "- 1", "+ 2", "- 2"] == bench.lines("log")
+
+
+@pytest.mark.parametrize("how", [Stopping.NOW, Stopping.LEAVE])
+def test_worker_that_lets_go_of_its_jobs_does_not_go_on(bench, until, how):
+    """They are handed back, or left to others: that is not taken back."""
+    own = bench.queue.worker()
+    bench.enqueue(HELD)
+    until(bench.begun())
+    own.stop(how)
+    own.stop()
+
+    assert not own.go_on()
+    assert own.is_stopping
+    assert own.join(60)
+
+
+def test_worker_that_has_ended_does_not_go_on(bench):
+    """Whoever asks needs another one, and is told so."""
+    own = bench.queue.worker()
+    own.stop()
+    assert own.join(60)
+
+    assert not own.go_on()
+    assert own.is_stopping
+
+
+def test_worker_goes_on_when_it_says_so(bench):
+    """However close to its end it is asked: a yes is kept, and after a no it is gone."""
+    for _ in range(100):
+        own = bench.queue.worker()
+        own.stop()
+        job = bench.enqueue("true")
+        if own.go_on():
+            assert State.COMPLETED is job.wait(60).state
+            assert own.is_alive()
+        else:
+            assert own.join(60)
 
 
 # --- cancelling ----------------------------------------------------------------------------------

@@ -161,6 +161,19 @@ def test_worker_recovers_when_nothing_can_be_prepared(bench, monkeypatch, impati
     assert (State.COMPLETED, 0, 1) == (job.state, job.attempts, job.record.attempt)
 
 
+def test_draining_goes_on_when_it_cannot_see_whether_anything_is_left(
+    bench, monkeypatch, impatient
+):
+    """No descriptors at that moment, and `queuectl run` still works everything off."""
+    error = OSError(errno.EMFILE, "Too many open files")
+    calls = failing(monkeypatch, "_is_drained", times=3, error=error, of=worker.Worker)
+    job = bench.enqueue()
+    bench.drain()
+
+    assert 3 < len(calls)
+    assert State.COMPLETED is job.state
+
+
 def test_end_is_recorded_though_nothing_more_can_be_started(bench, monkeypatch, until, impatient):
     """On a full disk no run file can be made; what has ended must not wait for that."""
     error = OSError(errno.ENOSPC, "No space left on device")
