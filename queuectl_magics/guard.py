@@ -2,7 +2,8 @@
 
 A kernel may be killed while its jobs go on; then nobody would end a job whose time is up. And a
 log that grows by a gigabyte a second costs CPU time to shorten, which a kernel needs for its
-cells. The guard is one small process per home, started by a worker when a job may need it, and
+cells: while a job runs that is the guard's work, and only what is over the limit at its end is its
+worker's. The guard is one small process per home, started by a worker when a job may need it, and
 gone when nothing runs. It holds no state: what is running, and under which limits, stands in the
 store; whether a worker lives is told by that worker's lock. The rule here: it never leases,
 settles or adopts; that is left to the next worker.

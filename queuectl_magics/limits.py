@@ -4,8 +4,9 @@ Whoever supervises an attempt, its worker or the guard, holds a `Watch` on it an
 then. A look asks for the end of an attempt whose time is up, sends the signals that were asked
 for, and sees how long its log is by now. The rules here: the reason is written down before the
 first signal; TERM comes first and KILL after the job's grace; how long an attempt has run is told
-by clocks that nobody sets; a log is shortened by the guard alone, since giving a gigabyte back to
-the disk takes a third of a second of CPU time, which no kernel should pay.
+by clocks that nobody sets; while a job runs its log is shortened by the guard alone, since giving
+a gigabyte back to the disk takes a third of a second of CPU time, which no kernel should pay. What
+is over the limit at its end is cut by its worker.
 """
 
 from __future__ import annotations
