@@ -127,8 +127,6 @@ def _leased(job: JobRecord, event: Leased, seq: int) -> dict[str, Any]:
         "token": event.token,
         "worker": event.worker,
         "due_at": None,
-        "stopping": None,
-        "stop_signal": None,
         "started_at": event.at,
         "reason": None,
     }
@@ -145,7 +143,7 @@ def _stop_requested(job: JobRecord, event: StopRequested, seq: int) -> dict[str,
 
 
 def _retried(_job: JobRecord, _event: Retried, _seq: int) -> dict[str, Any]:
-    return {"attempts": 0, "interrupts": 0, "due_at": None, "stopping": None}
+    return {"attempts": 0, "interrupts": 0, "due_at": None}
 
 
 def _ended(job: JobRecord, event: Ended, seq: int) -> dict[str, Any]:

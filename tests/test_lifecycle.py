@@ -119,8 +119,6 @@ LEASED = {
     "token": "t3",
     "worker": "w2",
     "due_at": None,
-    "stopping": None,
-    "stop_signal": None,
     "started_at": T1,
     "finished_at": None,
     "exit_code": None,

@@ -51,8 +51,6 @@ class LocalEngine:
 
     """
 
-    name = "local"
-
     def __init__(self, *, store: str, home: Path, run: Path, logs: Path) -> None:
         self.store = store
         self.home = home
@@ -180,7 +178,6 @@ def _problem(cwd: str, shell: str | None, program: list[str] | None) -> str | No
 
 def local_engine(store: Store) -> LocalEngine:
     """Return the local engine for the jobs of *store*."""
-    assert store.header is not None
     paths = store.paths
     return LocalEngine(store=store.header.store, home=paths.home, run=paths.run, logs=paths.logs)
 
