@@ -185,6 +185,24 @@ def test_end_is_recorded_though_nothing_more_can_be_started(bench, monkeypatch, 
     assert State.PENDING is second.state
 
 
+def test_time_limit_holds_on_a_full_disk(bench, monkeypatch, until, impatient):
+    """The reason for an end uses the space put by: it may be this job that fills the disk."""
+    transact = Store.transact
+
+    def refuse(store, decide, *, vital=False, **keys):
+        if threading.current_thread().name == "queuectl-worker" and not vital:
+            raise TROUBLES["a full disk"]
+        return transact(store, decide, vital=vital, **keys)
+
+    bench.queue.worker()
+    job = bench.enqueue(HELD, timeout_s=0.3, max_retries=1)
+    until(bench.begun())
+    monkeypatch.setattr(Store, "transact", refuse)
+    until(lambda: job.state is State.DEAD, SOON_S)
+
+    assert "timed out after 0.3 s" == job.record.reason
+
+
 def test_tries_on_a_full_disk_leave_no_run_files(bench, monkeypatch, until, impatient):
     """Each try to lease a job has a name of its own for it, and leaves nothing behind."""
     error = StoreFullError("the disk is full")
