@@ -9,17 +9,22 @@ wrong in between.
 from __future__ import annotations
 
 import math
+import random
 import select
 import threading
 import time
 from collections import deque
 from collections.abc import Iterator
+from datetime import datetime
 
+from queuectl_magics import lifecycle
 from queuectl_magics.engines import Running, Vanished
+from queuectl_magics.events import JobEvent
 from queuectl_magics.job import AttemptKey, Exit, JobRecord, key_of
 from queuectl_magics.limits import Watch
 from queuectl_magics.presence import Presence
 from queuectl_magics.store import Store
+from queuectl_magics.table import Table
 
 RETRY_S = 1.0
 
@@ -44,6 +49,7 @@ class Attempts:
         self._store = store
         self._presence = presence
         self._by_fd: dict[int, Running] = {}
+        self._unwaited: list[Running] = []
         self._poll = select.poll()  # select() itself cannot watch descriptors above 1023
 
     def listen(self) -> None:
@@ -53,7 +59,7 @@ class Attempts:
     def __iter__(self) -> Iterator[AttemptKey]:
         """Yield job id and number of all attempts that are in our hands."""
         yield from self.running
-        yield from (key_of(job) for job, _ in self._ended)
+        yield from (key_of(job) for job, _ in list(self._ended))  # threads add to it meanwhile
 
     @property
     def has_ended(self) -> bool:
@@ -74,6 +80,8 @@ class Attempts:
             self._poll.register(fd, select.POLLIN)
 
     def _wait_in_thread(self, running: Running) -> None:
+        """Let a thread wait for an end; where none can be started now, the next sleep tries."""
+
         def wait() -> None:
             while True:
                 try:
@@ -85,25 +93,33 @@ class Attempts:
             self._presence.ring()
 
         name = f"queuectl-job-{running.job.id}"
-        threading.Thread(target=wait, name=name, daemon=True).start()
+        try:
+            threading.Thread(target=wait, name=name, daemon=True).start()
+        except RuntimeError:  # the system has no more threads for us: it may get better
+            self._unwaited.append(running)
 
     def sleep(self, timeout_s: float) -> bool:
         """Sleep until the bell rings or an attempt ends, but no longer; say if the bell rang."""
+        unwaited, self._unwaited = self._unwaited, []
+        for running in unwaited:
+            self._wait_in_thread(running)
+        if self._unwaited:
+            timeout_s = min(timeout_s, RETRY_S)
         rang = False
         for fd, _ in self._poll.poll(math.ceil(timeout_s * 1000)):
-            running = self._by_fd.pop(fd, None)
-            if running is None:
+            found = self._by_fd.pop(fd, None)
+            if found is None:
                 rang = True
                 continue
             self._poll.unregister(fd)
             try:
-                outcome = running.finish()
+                outcome = found.finish()
             except OSError:
                 outcome = None
             if outcome is None:  # its recorder was killed, but something of it lives on
-                self._wait_in_thread(running)
+                self._wait_in_thread(found)
             else:
-                self._ended.append((running.job, outcome))
+                self._ended.append((found.job, outcome))
         return rang
 
     def take_ended(self) -> list[End]:
@@ -121,7 +137,22 @@ class Attempts:
 
     def forget(self) -> None:
         """Let go of everything that still runs; nothing of it is ended."""
-        for fd, running in self._by_fd.items():
+        for fd in self._by_fd:
             self._poll.unregister(fd)
+        for running in (*self._by_fd.values(), *self._unwaited):
             running.leave()
         self._by_fd.clear()
+        self._unwaited.clear()
+
+
+def settlements(ended: list[End], table: Table, now: datetime) -> Iterator[JobEvent]:
+    """Yield the events that the ends of attempts lead to; none for those that come too late."""
+    for job, outcome in ended:
+        current = table.jobs.get(job.id)
+        if isinstance(outcome, Vanished):
+            event = lifecycle.rescue(current, job.attempt, started=outcome.started, now=now)
+        else:
+            dice = random.random()  # noqa: S311 - jitter, not secrecy
+            event = lifecycle.settle(current, job.attempt, outcome, now=now, dice=dice)
+        if event is not None:
+            yield event

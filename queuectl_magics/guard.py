@@ -2,7 +2,8 @@
 
 A kernel may be killed while its jobs go on; then nobody would end a job whose time is up. And a
 log that grows by a gigabyte a second costs CPU time to shorten, which a kernel needs for its
-cells. The guard is one small process per home, started by a worker when a job may need it, and
+cells: while a job runs that is the guard's work, and only what is over the limit at its end is its
+worker's. The guard is one small process per home, started by a worker when a job may need it, and
 gone when nothing runs. It holds no state: what is running, and under which limits, stands in the
 store; whether a worker lives is told by that worker's lock. The rule here: it never leases,
 settles or adopts; that is left to the next worker.
@@ -20,7 +21,7 @@ from pathlib import Path
 from queuectl_magics import clock, presence, recorder
 from queuectl_magics.engines import Vanished
 from queuectl_magics.engines.local import local_engine
-from queuectl_magics.errors import HomeError, QueuectlError
+from queuectl_magics.errors import HomeError, HomeGoneError, OutcomeUnknownError, QueuectlError
 from queuectl_magics.job import OUTPUT_BYTES_MAX, AttemptKey, Exit, JobRecord, key_of
 from queuectl_magics.limits import Watch
 from queuectl_magics.lock import Lock
@@ -109,7 +110,10 @@ def guard(home: Path) -> None:
             _watch_until_idle(Guard(store))
         finally:
             only_one.close()
-        left = Guard(store).look()  # a job may have been leased while we were leaving
+        try:
+            left = Guard(store).look()  # a job may have been leased while we were leaving
+        except OutcomeUnknownError:  # opened anew it may write again
+            left = POLL_S
         store.close()
         if left is None:
             return
@@ -120,9 +124,12 @@ def _watch_until_idle(guarding: Guard) -> None:
     while idle_since is None or clock.monotonic_s() - idle_since < LINGER_S:
         try:
             wait_s = guarding.look()
-        except HomeError:  # it was deleted or replaced: there is nothing left to guard
+        except HomeGoneError:  # there is nothing left to guard
             raise
-        except (QueuectlError, OSError):  # the disk is full, the lock is held: it may get better
+        except OutcomeUnknownError:  # this store writes no more
+            time.sleep(POLL_S)
+            return
+        except (QueuectlError, OSError):  # the disk refuses, the lock is held: it may get better
             wait_s = POLL_S
         if wait_s is not None:
             idle_since = None

@@ -79,6 +79,7 @@ def states_that_take(event: type[Event]) -> frozenset[State]:
 INTERRUPTS_MAX = 5
 HISTORY_MAX = 100
 CANCEL = "cancelled"
+HAND_BACK = "its worker was stopped"
 CANCELLED_RUNNING = "cancelled while running"
 VANISHED = "interrupted: its processes vanished without an exit record"
 LOST = 255
@@ -126,8 +127,6 @@ def _leased(job: JobRecord, event: Leased, seq: int) -> dict[str, Any]:
         "token": event.token,
         "worker": event.worker,
         "due_at": None,
-        "stopping": None,
-        "stop_signal": None,
         "started_at": event.at,
         "reason": None,
     }
@@ -144,7 +143,7 @@ def _stop_requested(job: JobRecord, event: StopRequested, seq: int) -> dict[str,
 
 
 def _retried(_job: JobRecord, _event: Retried, _seq: int) -> dict[str, Any]:
-    return {"attempts": 0, "interrupts": 0, "due_at": None, "stopping": None}
+    return {"attempts": 0, "interrupts": 0, "due_at": None}
 
 
 def _ended(job: JobRecord, event: Ended, seq: int) -> dict[str, Any]:
@@ -262,8 +261,9 @@ def settle(
 ) -> JobEvent | None:
     """Decide what the end of an attempt means; None for a late result of a fenced attempt.
 
-    Exit code 0 alone is success, unless the attempt was being ended. A job is dead when its failed
-    attempts reach `max_retries`; 0 and 1 both mean a single attempt.
+    Exit code 0 alone is success, unless the attempt was being ended. What was ended because its
+    worker was stopped costs nothing, whoever settles it. A job is dead when its failed attempts
+    reach `max_retries`; 0 and 1 both mean a single attempt.
     """
     if job is None or job.state is not PROCESSING or job.attempt != attempt:
         return None
@@ -278,6 +278,8 @@ def settle(
     }
     if job.stopping == CANCEL:
         return Cancelled(**facts, reason=CANCELLED_RUNNING)
+    if job.stopping == HAND_BACK:  # without a code: that one tells of our signal, not of the job
+        return Interrupted(**facts | {"exit_code": None}, counted=False, reason=HAND_BACK)
     if exit.code == 0 and job.stopping is None:
         return Succeeded(**facts)
     reason = exit.reason or job.stopping or explain_exit(exit.code)
@@ -303,6 +305,8 @@ def rescue(
         return None
     if not started:
         return hand_back(job, attempt, now=now, reason="never started")
+    if job.stopping == HAND_BACK:
+        return hand_back(job, attempt, now=now, reason=HAND_BACK)
     if job.stopping == CANCEL:
         return Cancelled(at=now, id=job.id, attempt=attempt, reason=CANCELLED_RUNNING)
     if job.on_lost is OnLost.FAIL:
@@ -347,11 +351,14 @@ def cancel(job: JobRecord, *, now: datetime, signal: int = SIGTERM) -> Cancelled
     raise RefusedError(msg)
 
 
-def time_out(job: JobRecord, attempt: int, *, now: datetime) -> StopRequested | None:
-    """Ask that an attempt be ended because its time is up; None if that is too late."""
+def stop(job: JobRecord, attempt: int, *, why: str, now: datetime) -> StopRequested | None:
+    """Ask that an attempt be ended: its time is up, or its worker's (`HAND_BACK`).
+
+    None if that is too late, or if it is being ended already: the first reason stands, but for a
+    person's cancel, which goes before all others.
+    """
     if job.state is not PROCESSING or job.attempt != attempt or job.stopping is not None:
         return None
-    why = f"timed out after {job.timeout_s:g} s"
     return StopRequested(at=now, id=job.id, attempt=attempt, why=why)
 
 

@@ -4,8 +4,9 @@ Whoever supervises an attempt, its worker or the guard, holds a `Watch` on it an
 then. A look asks for the end of an attempt whose time is up, sends the signals that were asked
 for, and sees how long its log is by now. The rules here: the reason is written down before the
 first signal; TERM comes first and KILL after the job's grace; how long an attempt has run is told
-by clocks that nobody sets; a log is shortened by the guard alone, since giving a gigabyte back to
-the disk takes a third of a second of CPU time, which no kernel should pay.
+by clocks that nobody sets; while a job runs its log is shortened by the guard alone, since giving
+a gigabyte back to the disk takes a third of a second of CPU time, which no kernel should pay. What
+is over the limit at its end is cut by its worker.
 """
 
 from __future__ import annotations
@@ -51,11 +52,6 @@ class Watch:
         self.printed_bytes = 0
 
     @property
-    def is_ending(self) -> bool:
-        """Whether it has been sent a signal."""
-        return self._signalled_s is not None
-
-    @property
     def age_s(self) -> float:
         """For how many seconds we have been watching."""
         return clock.monotonic_s() - self._since_s
@@ -63,11 +59,13 @@ class Watch:
     def look(self, job: JobRecord, *, unwanted: bool = False) -> float:
         """Enforce the limits of *job*, as it is now; return in how many seconds to look again.
 
-        *unwanted* ends the attempt without a word in the journal: its worker was told to stop.
+        *unwanted* ends the attempt and hands the job back: its worker was told to stop.
         """
         now_s = clock.monotonic_s()
-        if job.stopping is not None or unwanted:
+        if job.stopping is not None:
             return self._end(job, now_s)
+        if unwanted:
+            return self._ask_to_end(job, lifecycle.HAND_BACK)
         if now_s >= self._look_at_s:
             self._look_at_s = now_s + self._check_time(job, now_s)
         return self._look_at_s - now_s
@@ -90,15 +88,20 @@ class Watch:
         left_s = job.timeout_s - (now_s - self._started_s)
         if left_s > 0:
             return min(left_s, CALM_S)
+        return self._ask_to_end(job, f"timed out after {job.timeout_s:g} s")
+
+    def _ask_to_end(self, job: JobRecord, why: str) -> float:
+        """Write down why it is to end, and send the first signal at once: it may end by itself."""
 
         def decide(table: Table, now: datetime) -> Iterator[JobEvent]:
             current = table.jobs.get(job.id)
-            event = current and lifecycle.time_out(current, job.attempt, now=now)
+            event = current and lifecycle.stop(current, job.attempt, why=why, now=now)
             if event:
                 yield event
 
-        self._store.transact(decide)
-        return 0.0
+        # vital: on a full disk it may be this very attempt that fills it
+        is_asked = self._store.transact(decide, vital=True)
+        return self._end(job, clock.monotonic_s()) if is_asked else CALM_S
 
     def measure(self, job: JobRecord) -> float:
         """See how long the log is by now; return in how many seconds to measure again.

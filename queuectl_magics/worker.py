@@ -12,14 +12,14 @@ from __future__ import annotations
 
 import contextlib
 import os
-import random
 import threading
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from enum import StrEnum
+from functools import partial
 
 from queuectl_magics import clock, environment, guard, lifecycle, presence
-from queuectl_magics.attempts import Attempts, End
+from queuectl_magics.attempts import Attempts, settlements
 from queuectl_magics.engines import CANNOT_START, Engine, Running, Vanished
 from queuectl_magics.errors import HomeGoneError, OutcomeUnknownError, QueuectlError
 from queuectl_magics.events import JobEvent
@@ -39,9 +39,8 @@ FOLD_EVERY_S = 5.0
 
 
 class Stopping(StrEnum):
-    """How a worker was asked to stop."""
+    """How a worker may be asked to stop."""
 
-    NO = "no"
     AFTER_CURRENT = "after the current jobs"
     NOW = "now"
     LEAVE = "leaving the jobs running"
@@ -73,9 +72,11 @@ class Worker:
     ) -> None:
         self.store = store
         self.engine = engine
-        self.stopping = Stopping.NO
         self.error: Exception | None = None
         self.has_looked = threading.Event()
+        self._told: set[Stopping] = set()  # each word by itself: none replaces another
+        self._deciding = threading.Lock()
+        self._is_over = False
         self._room = room
         self._slots = 0
         self._rang = True
@@ -102,19 +103,35 @@ class Worker:
     def start(self) -> None:
         """Run the loop in a thread that never keeps the process alive."""
         self._presence.announce()
-        self._attempts.listen()
-        self._syncing.start()
-        self._thread.start()
+        try:
+            self._attempts.listen()
+            self._syncing.start()
+            self._thread.start()
+        except BaseException:  # without a thread it would be in the list of workers for ever
+            self._presence.leave()
+            raise
 
     @property
     def is_stopping(self) -> bool:
         """Whether the loop has been asked to end, in whichever way."""
-        return self.stopping is not Stopping.NO
+        return bool(self._told)
 
     def stop(self, how: Stopping = Stopping.AFTER_CURRENT) -> None:
         """Ask the loop to end; safe in a signal's own moment."""
-        self.stopping = how
+        self._told.add(how)
         self._presence.ring()
+
+    def go_on(self) -> bool:
+        """Take back a stop after the current jobs; say whether it was not too late for that.
+
+        It is when the loop has decided to end, or was asked to end its jobs or to leave them.
+        """
+        with self._deciding:
+            goes_on = not self._is_over and self._told <= {Stopping.AFTER_CURRENT}
+            if goes_on:
+                self._told.discard(Stopping.AFTER_CURRENT)
+        self._presence.ring()
+        return goes_on
 
     def ring(self) -> str:
         """Wake it, if it sleeps, since something may be due, and return its name."""
@@ -148,6 +165,7 @@ class Worker:
         except Exception as error:  # noqa: BLE001 - a thread has nobody to raise to
             self.error = error
         finally:
+            self._is_over = True
             self._syncing.close()
             self._attempts.forget()
             self.engine.close()
@@ -167,20 +185,24 @@ class Worker:
             self._settle_and_lease()
             self._enforce_limits()
             self._tidy()
+            is_drained = self._drain and self._is_drained()
         except (OutcomeUnknownError, HomeGoneError) as error:
             # we may write no more: let others have the jobs
             self.error = error
             return False
         except (QueuectlError, OSError) as error:  # a full disk, no descriptors: it may get better
-            self.error = error
+            self.error, is_drained = error, False
         else:
             self.error = self._syncing.error
             self.has_looked.set()
-        if self.stopping is Stopping.LEAVE:
-            return False
-        if self.is_stopping:
-            return any(self._attempts)
-        return not (self._drain and self._is_drained())
+        return not self._decide_to_end(is_drained=is_drained)
+
+    def _decide_to_end(self, *, is_drained: bool) -> bool:
+        """Say whether to end; once that was a yes, it is too late to go on."""
+        with self._deciding:
+            has_stopped = self.is_stopping and not any(self._attempts)
+            self._is_over = is_drained or has_stopped or Stopping.LEAVE in self._told
+            return self._is_over
 
     def _is_drained(self) -> bool:
         with self.store.reading() as table:
@@ -191,9 +213,9 @@ class Worker:
     def _answer_bell(self) -> None:
         rung = self._presence.listen()
         if presence.STOP_NOW in rung:
-            self.stopping = Stopping.NOW
-        elif presence.STOP in rung and self.stopping is Stopping.NO:
-            self.stopping = Stopping.AFTER_CURRENT
+            self._told.add(Stopping.NOW)
+        if presence.STOP in rung:
+            self._told.add(Stopping.AFTER_CURRENT)
 
     def _look_around(self) -> None:
         """Take in what others did and what is set: when someone rang, and now and then."""
@@ -232,8 +254,9 @@ class Worker:
         trouble: list[OSError] = []
 
         def decide(table: Table, now: datetime) -> Iterator[JobEvent]:
-            yield from self._settlements(ended, table, now)
-            for job in table.pick_due(now, free):
+            yield from settlements(ended, table, now)
+            # by the clock that `due_at` was told by: *now* stands still while the clock is behind
+            for job in table.pick_due(clock.utc_now(), free):
                 token = os.urandom(4).hex()
                 lease = lifecycle.lease(job, worker=self.name, token=token, now=now)
                 try:
@@ -244,16 +267,18 @@ class Worker:
                 yield lease
 
         try:
-            events = self.store.transact(decide, timeout_s=None, vital=bool(ended), wait=False)
-        except BaseException:
-            self._attempts.put_back(ended)
+            try:
+                events = self.store.transact(decide, timeout_s=None, vital=bool(ended), wait=False)
+            except BaseException:
+                self._attempts.put_back(ended)
+                raise
+            self._attempts.settled(ended)
+            jobs = self.store.table.jobs
+            for id in list(prepared):
+                self._start(jobs[id], prepared)
+        finally:  # the lock of what was not started would look like a running job for ever
             for claim in prepared.values():
                 self.engine.abandon(claim)
-            raise
-        self._attempts.settled(ended)
-        jobs = self.store.table.jobs
-        for id, claim in prepared.items():
-            self._start(jobs[id], claim)
         self._syncing.soon(self.store.seq, [job for job, _ in ended])
         self._tell([jobs[event.id] for event in events if event.id in jobs])
         if trouble:
@@ -271,45 +296,33 @@ class Worker:
     def _until_due_s(self) -> float:
         """Return in how many seconds the next job is due."""
         with self.store.reading() as table:
-            if table.pick_due(self.store.now(), 1):
+            if table.pick_due(clock.utc_now(), 1):
                 return 0.0
             due_at = table.next_due()
         if due_at is None:
             return LOOK_S
         return max(0.0, (due_at - clock.utc_now()).total_seconds())
 
-    def _settlements(self, ended: list[End], table: Table, now: datetime) -> Iterator[JobEvent]:
-        for job, outcome in ended:
-            current = table.jobs.get(job.id)
-            watch = self._attempts.running.get(key_of(job))
-            if self.stopping is Stopping.NOW and watch is not None and watch.is_ending:
-                why = "its worker was stopped"
-                event = lifecycle.hand_back(current, job.attempt, now=now, reason=why)
-            else:
-                event = verdict(current, job.attempt, outcome, now)
-            if event is not None:
-                yield event
-
-    def _start(self, job: JobRecord, prepared: object) -> None:
-        """Hand a leased job to the engine."""
+    def _start(self, job: JobRecord, prepared: dict[str, object]) -> None:
+        """Hand a leased job to the engine, with what was *prepared* for it."""
         folder = self.store.paths.env
         try:
             captured = environment.recall(folder, job.environ_ref) or environment.capture()
             environ = {**captured, **environment.recall(folder, job.env_ref)}
         except QueuectlError as error:
-            self.engine.abandon(prepared)
+            self.engine.abandon(prepared.pop(job.id))
             reason = f"cannot start: {error}"
             started: Running | Exit = Exit(
                 code=CANNOT_START, finished_at=clock.utc_now(), reason=reason
             )
         else:
             self._call_guard(job, 0.0)  # first: from its start on we may die at any moment
-            started = self.engine.start(job, prepared, environ)
+            started = self.engine.start(job, prepared.pop(job.id), environ)
         self._attempts.add(job, started)
 
     def _enforce_limits(self) -> None:
         """End what must end and see what grows; note when to look again."""
-        jobs, unwanted = self.store.table.jobs, self.stopping is Stopping.NOW
+        jobs, unwanted = self.store.table.jobs, Stopping.NOW in self._told
         looks = [LOOK_S]
         for (id, attempt), watch in self._attempts.running.items():
             job = jobs.get(id)
@@ -361,16 +374,6 @@ class Worker:
         self._rang |= self._attempts.sleep(wait_s)
 
 
-def verdict(
-    job: JobRecord | None, attempt: int, outcome: Exit | Vanished, now: datetime
-) -> JobEvent | None:
-    """Return the event that the end of an attempt leads to; None if it comes too late."""
-    if isinstance(outcome, Vanished):
-        return lifecycle.rescue(job, attempt, started=outcome.started, now=now)
-    dice = random.random()  # noqa: S311 - jitter, not secrecy
-    return lifecycle.settle(job, attempt, outcome, now=now, dice=dice)
-
-
 def end_abandoned(store: Store, engine: Engine, jobs: list[JobRecord]) -> None:
     """End jobs that are to be stopped and whose worker is gone, all at once; record their ends."""
     watches: dict[str, Watch] = {}
@@ -379,7 +382,7 @@ def end_abandoned(store: Store, engine: Engine, jobs: list[JobRecord]) -> None:
         for job in jobs:
             found = engine.find(job)
             if isinstance(found, Exit | Vanished):
-                _settle_abandoned(store, job, found)
+                store.transact(partial(settlements, [(job, found)]), vital=True)
                 engine.forget(job)
             else:
                 watch = watches.setdefault(job.id, Watch(found, store))
@@ -389,12 +392,3 @@ def end_abandoned(store: Store, engine: Engine, jobs: list[JobRecord]) -> None:
         if jobs:
             store.wait_for_news(wait_s)
     engine.close()
-
-
-def _settle_abandoned(store: Store, job: JobRecord, outcome: Exit | Vanished) -> None:
-    def decide(table: Table, now: datetime) -> Iterator[JobEvent]:
-        event = verdict(table.jobs.get(job.id), job.attempt, outcome, now)
-        if event is not None:
-            yield event
-
-    store.transact(decide, vital=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import site
@@ -12,9 +13,11 @@ from pathlib import Path
 import pytest
 
 from processes import guards_of, processes_with, stat_of
-from queuectl_magics import Job, JobQueue, guard, presence, worker
+from queuectl_magics import Job, JobQueue, guard, lifecycle, presence, worker
+from queuectl_magics.errors import HomeError
 from queuectl_magics.job import Exit, JobRecord, State
 from queuectl_magics.lock import Lock
+from queuectl_magics.store import Store, store
 
 LONG_S = 20
 
@@ -144,6 +147,67 @@ def test_guard_finds_what_a_notebook_has_put_on_its_path(queue, home, until):
     with subprocess.Popen(argv, stdin=subprocess.PIPE, env=environ) as process:
         until(lambda: guards_of(home) and has_guard(home))
         process.stdin.close()
+
+
+@pytest.fixture
+def stray(queue, monkeypatch):
+    """Start a job that nobody looks after and whose time is up; guards here are impatient."""
+    monkeypatch.setattr(guard, "POLL_S", 0.01)
+    monkeypatch.setattr(guard, "LINGER_S", 0.0)
+    engine, running = queue.engine(), []
+
+    def start() -> Job:
+        job = queue.enqueue("sleep 60", timeout_s=0.01)
+        claim = engine.prepare(job.record, 1, "t")
+        queue.store.transact(
+            lambda table, now: [
+                lifecycle.lease(table.jobs[job.id], worker="gone", token="t", now=now)
+            ]
+        )
+        running.append(engine.start(job.record, claim, dict(os.environ)))
+        return job
+
+    yield start
+    for one in running:
+        one.signal(signal.SIGKILL)
+        one.wait()
+
+
+def test_guard_stays_when_the_disk_refuses_for_a_moment(queue, home, stray, monkeypatch):
+    """An error of the disk may pass, and nobody else would hold the time limits then."""
+    transact, refused = Store.transact, []
+
+    def refuse(store, *args, **keys):
+        if len(refused) < 3:
+            refused.append(store)
+            msg = f"{store.paths.journal} cannot be used: Input/output error"
+            raise HomeError(msg)
+        return transact(store, *args, **keys)
+
+    job = stray()
+    monkeypatch.setattr(Store, "transact", refuse)
+    guard.guard(home)
+
+    assert 3 == len(refused)
+    assert 143 == ended(queue, job).code
+
+
+def test_guard_opens_the_queue_anew_when_the_disk_did_not_confirm(queue, home, stray, monkeypatch):
+    """A store that may write no more is of no use to the other jobs."""
+    sync, failed = store.sync_data, []
+
+    def fail_once(fd: int) -> None:
+        if not failed:
+            failed.append(fd)
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        sync(fd)
+
+    jobs = [stray(), stray()]
+    monkeypatch.setattr(store, "sync_data", fail_once)
+    guard.guard(home)
+
+    assert failed
+    assert [143, 143] == [ended(queue, job).code for job in jobs]
 
 
 def test_guard_is_called_once(home, queue, until):

@@ -119,8 +119,6 @@ LEASED = {
     "token": "t3",
     "worker": "w2",
     "due_at": None,
-    "stopping": None,
-    "stop_signal": None,
     "started_at": T1,
     "finished_at": None,
     "exit_code": None,
@@ -384,14 +382,14 @@ def test_retried_job_is_due_at_once(state):
     [(RUNNING, 2), (replace(RUNNING, stopping=None), 1), (IDLE, 2), (a_job("dead"), 2)],
     ids=["being ended", "older attempt", "waiting", "over"],
 )
-def test_time_is_up_for_the_current_attempt_only(job, attempt):
+def test_only_the_current_attempt_is_asked_to_end(job, attempt):
     """An attempt that is being ended already, or is no longer the current one, is left alone."""
-    assert lifecycle.time_out(job, attempt, now=T1) is None
+    assert lifecycle.stop(job, attempt, why="time limit", now=T1) is None
 
 
-def test_time_that_is_up_is_said_in_seconds():
-    """The reason names the limit; the processes are asked politely first."""
-    job = replace(RUNNING, stopping=None, timeout_s=90.0)
-    asked = StopRequested(at=T1, id="7", attempt=2, why="timed out after 90 s", signal=15)
+def test_attempt_is_asked_politely_to_end():
+    """The reason is written down; the processes get TERM first."""
+    job = replace(RUNNING, stopping=None)
+    asked = StopRequested(at=T1, id="7", attempt=2, why="time limit", signal=15)
 
-    assert asked == lifecycle.time_out(job, 2, now=T1)
+    assert asked == lifecycle.stop(job, 2, why="time limit", now=T1)

@@ -297,7 +297,7 @@ def test_time_limit_does_not_take_back_a_cancel():
 def test_cancel_overrides_a_time_limit():
     """Whoever calls off a job that is being ended does not want it back."""
     job = leased(a_new_job(timeout_s=1))
-    job = fold(job, lifecycle.time_out(job, 1, now=T0))
+    job = fold(job, lifecycle.stop(job, 1, why="timed out after 1 s", now=T0))
     job = fold(job, lifecycle.cancel(job, now=T1, signal=2))
 
     assert ("cancelled", 2) == (job.stopping, job.stop_signal)
@@ -310,6 +310,48 @@ def test_job_that_is_being_cancelled_is_not_handed_back():
     job = fold(job, lifecycle.hand_back(job, 1, now=T1, reason="the worker was stopped"))
 
     assert ("cancelled", "cancelled while running") == (job.state, job.reason)
+
+
+def handed_back(**spec) -> JobRecord:
+    """Return a job that is being ended because its worker was told to stop now."""
+    job = leased(a_new_job(**spec))
+    return fold(job, lifecycle.stop(job, 1, why=lifecycle.HAND_BACK, now=T0))
+
+
+@pytest.mark.parametrize("code", [0, 1, 143])
+def test_end_of_a_job_that_is_handed_back_costs_nothing(code):
+    """Whoever reads it: a worker that dies before it can settle leaves that to the next one."""
+    job = handed_back(max_retries=1)
+    end = Exit(code=code, finished_at=T1, **COST)
+    job = fold(job, lifecycle.settle(job, 1, end, now=LATER))
+
+    assert ("pending", 0, 0, None) == (job.state, job.attempts, job.interrupts, job.exit_code)
+    assert ("its worker was stopped", T1) == (job.reason, job.finished_at)
+    assert job.stopping is None
+
+
+@pytest.mark.parametrize("on_lost", OnLost)
+def test_job_that_vanishes_while_it_is_handed_back_costs_nothing(on_lost):
+    """Its recorder may be killed as well: it was to run again, whatever becomes of a lost one."""
+    job = handed_back(on_lost=on_lost)
+    job = fold(job, lifecycle.rescue(job, 1, started=True, now=T1))
+
+    assert ("pending", 0, 0) == (job.state, job.attempts, job.interrupts)
+    assert "its worker was stopped" == job.reason
+
+
+@pytest.mark.parametrize("how", ["ended", "vanished"])
+def test_cancel_overrides_a_hand_back(how):
+    """Whoever calls off a job that is being ended does not want it back."""
+    job = handed_back()
+    job = fold(job, lifecycle.cancel(job, now=T1, signal=9))
+    if how == "ended":
+        event = lifecycle.settle(job, 1, Exit(code=137, finished_at=LATER))
+    else:
+        event = lifecycle.rescue(job, 1, started=True, now=LATER)
+
+    assert 9 == job.stop_signal
+    assert "cancelled" == fold(job, event).state
 
 
 def test_job_that_died_of_five_interrupts_shows_five():

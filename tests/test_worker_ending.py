@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from benches import HELD, MARK, SOON_S, begin, kill
+from benches import HELD, LOUD, MARK, SOON_S, begin, kill
 from queuectl_magics.engines.local import LocalEngine
 from queuectl_magics.job import State
 from queuectl_magics.settings import SIZE_MAX
@@ -112,6 +112,54 @@ def test_worker_told_to_stop_now_hands_its_jobs_back(bench, terminal, until):
     until(lambda: not bench.members(job))
 
 
+# Its second attempt succeeds; the first takes its time to tidy up when it is asked to end.
+TIDY = f"trap 'touch asked' TERM; {HELD}; [ $QUEUECTL_ATTEMPT = 2 ]"
+
+
+def test_job_that_is_handed_back_is_not_lost_with_its_worker(bench, terminal, until):
+    """A worker that is killed before the job has ended leaves word that it is to run again."""
+    job = bench.enqueue(TIDY, max_retries=1, grace_s=60)
+    process = terminal.start("worker", "start")
+    until(bench.begun())
+    terminal.run("worker", "stop", "--now")
+    until((bench.work / "asked").exists)
+    kill(process)
+    bench.go()
+    bench.drain()
+
+    assert (State.COMPLETED, 0, 0) == (job.state, job.attempts, job.record.interrupts)
+    assert ["1.1", "1.2"] == bench.runs
+
+
+def test_job_that_is_handed_back_is_not_lost_when_its_worker_leaves(bench, until):
+    """A queue that is closed meanwhile does not wait; the next worker hands the job back."""
+    own = bench.queue.worker()
+    job = bench.enqueue(TIDY, max_retries=1, grace_s=60)
+    until(bench.begun())
+    own.stop(Stopping.NOW)
+    until((bench.work / "asked").exists)
+    own.stop(Stopping.LEAVE)
+    assert own.join(60)
+    bench.go()
+    bench.drain()
+
+    assert (State.COMPLETED, 0, ["1.1", "1.2"]) == (job.state, job.attempts, bench.runs)
+
+
+def test_job_that_is_cancelled_while_it_is_handed_back_is_cancelled(bench, until):
+    """The person's word counts, not the worker's."""
+    own = bench.queue.worker()
+    job = bench.enqueue(TIDY, grace_s=60)
+    until(bench.begun())
+    own.stop(Stopping.NOW)
+    until((bench.work / "asked").exists)
+    job.cancel()
+    bench.go()
+    assert own.join(60)
+
+    assert State.CANCELLED is job.state
+
+
 def test_job_that_ended_while_its_worker_was_stopping_is_not_run_again(bench, until):
     """Only what was cut short is handed back; a result that came first stands."""
     own = bench.queue.worker(2)
@@ -140,6 +188,62 @@ def test_worker_that_leaves_lets_its_jobs_go_on(bench, until):
     bench.drain()
 
     assert (State.COMPLETED, ["1.1"], "begun\ndone\n") == (job.state, bench.runs, job.output)
+
+
+# --- going on after all --------------------------------------------------------------------------
+
+
+def test_worker_that_finishes_its_job_can_be_told_to_go_on(bench, until):
+    """Then there is no need of another one beside it: what it runs still counts."""
+    own = bench.queue.worker()
+    bench.enqueue(LOUD.format(HELD))
+    until(bench.begun())
+    own.stop()
+    job = bench.enqueue(LOUD.format(":"))
+    assert own.go_on()
+    assert not own.is_stopping
+    bench.go()
+    job.wait(60)
+
+    assert own.is_alive()
+    assert ["+ 1", "- 1", "+ 2", "- 2"] == bench.lines("log")
+
+
+@pytest.mark.parametrize("how", [Stopping.NOW, Stopping.LEAVE])
+def test_worker_that_lets_go_of_its_jobs_does_not_go_on(bench, until, how):
+    """They are handed back, or left to others: that is not taken back."""
+    own = bench.queue.worker()
+    bench.enqueue(HELD)
+    until(bench.begun())
+    own.stop(how)
+    own.stop()
+
+    assert not own.go_on()
+    assert own.is_stopping
+    assert own.join(60)
+
+
+def test_worker_that_has_ended_does_not_go_on(bench):
+    """Whoever asks needs another one, and is told so."""
+    own = bench.queue.worker()
+    own.stop()
+    assert own.join(60)
+
+    assert not own.go_on()
+    assert own.is_stopping
+
+
+def test_worker_goes_on_when_it_says_so(bench):
+    """However close to its end it is asked: a yes is kept, and after a no it is gone."""
+    for _ in range(100):
+        own = bench.queue.worker()
+        own.stop()
+        job = bench.enqueue("true")
+        if own.go_on():
+            assert State.COMPLETED is job.wait(60).state
+            assert own.is_alive()
+        else:
+            assert own.join(60)
 
 
 # --- cancelling ----------------------------------------------------------------------------------

@@ -13,14 +13,16 @@ from datetime import UTC, datetime
 import pytest
 
 from benches import HELD, LOUD, MARK, SOON_S
-from queuectl_magics import lifecycle, presence, recorder, worker
+from queuectl_magics import attempts, lifecycle, presence, recorder, worker
 from queuectl_magics.engines.local import Child, LocalEngine
 from queuectl_magics.errors import OutcomeUnknownError, StoreFullError
 from queuectl_magics.job import Exit, State
 from queuectl_magics.jobqueue import JobQueue
 from queuectl_magics.presence import Presence
 from queuectl_magics.store import Store, store, syncing
+from queuectl_magics.table import Table
 from queuectl_magics.worker import Stopping
+from tables import enqueued
 
 # --- trouble -------------------------------------------------------------------------------------
 
@@ -159,6 +161,19 @@ def test_worker_recovers_when_nothing_can_be_prepared(bench, monkeypatch, impati
     assert (State.COMPLETED, 0, 1) == (job.state, job.attempts, job.record.attempt)
 
 
+def test_draining_goes_on_when_it_cannot_see_whether_anything_is_left(
+    bench, monkeypatch, impatient
+):
+    """No descriptors at that moment, and `queuectl run` still works everything off."""
+    error = OSError(errno.EMFILE, "Too many open files")
+    calls = failing(monkeypatch, "_is_drained", times=3, error=error, of=worker.Worker)
+    job = bench.enqueue()
+    bench.drain()
+
+    assert 3 < len(calls)
+    assert State.COMPLETED is job.state
+
+
 def test_end_is_recorded_though_nothing_more_can_be_started(bench, monkeypatch, until, impatient):
     """On a full disk no run file can be made; what has ended must not wait for that."""
     error = OSError(errno.ENOSPC, "No space left on device")
@@ -168,6 +183,24 @@ def test_end_is_recorded_though_nothing_more_can_be_started(bench, monkeypatch, 
     until(lambda: first.state is State.COMPLETED, SOON_S)
 
     assert State.PENDING is second.state
+
+
+def test_time_limit_holds_on_a_full_disk(bench, monkeypatch, until, impatient):
+    """The reason for an end uses the space put by: it may be this job that fills the disk."""
+    transact = Store.transact
+
+    def refuse(store, decide, *, vital=False, **keys):
+        if threading.current_thread().name == "queuectl-worker" and not vital:
+            raise TROUBLES["a full disk"]
+        return transact(store, decide, vital=vital, **keys)
+
+    bench.queue.worker()
+    job = bench.enqueue(HELD, timeout_s=0.3, max_retries=1)
+    until(bench.begun())
+    monkeypatch.setattr(Store, "transact", refuse)
+    until(lambda: job.state is State.DEAD, SOON_S)
+
+    assert "timed out after 0.3 s" == job.record.reason
 
 
 def test_tries_on_a_full_disk_leave_no_run_files(bench, monkeypatch, until, impatient):
@@ -242,6 +275,85 @@ def test_worker_does_without_descriptors_of_processes(bench, monkeypatch, until,
     until(lambda: {State.COMPLETED} == {job.state for job in jobs}, SOON_S)
 
     assert ["1.1", "2.1", "3.1"] == sorted(bench.runs)
+
+
+def test_jobs_whose_start_was_not_reached_are_not_stuck(bench, monkeypatch, until):
+    """What ends a worker between its starts leaves no lock: the other jobs run elsewhere."""
+    jobs = [bench.enqueue() for _ in range(3)]
+    failing(monkeypatch, "add", times=1, error=MemoryError(), of=attempts.Attempts)
+    mine = bench.queue.worker(3)
+    until(lambda: not mine.is_alive())
+    with JobQueue(bench.home) as queue:
+        queue.worker(3)
+        queue.wait(timeout=60)
+
+    assert isinstance(mine.error, MemoryError)
+    assert {(State.COMPLETED, 0, 0)} == {
+        (job.state, job.attempts, job.record.interrupts) for job in jobs
+    }
+    assert ["1.1", "2.2", "3.2"] == sorted(bench.runs)
+
+
+@pytest.fixture
+def no_more_threads(monkeypatch):
+    """A kernel that cannot start any, from the moment on at which this is called."""
+    start, refused = threading.Thread.start, []
+
+    def stop_starting(times: int = 10**9) -> list[str]:
+        def refuse(thread) -> None:
+            if len(refused) < times:
+                refused.append(thread.name)
+                msg = "can't start new thread"
+                raise RuntimeError(msg)
+            start(thread)
+
+        monkeypatch.setattr(threading.Thread, "start", refuse)
+        return refused
+
+    return stop_starting
+
+
+def test_worker_goes_on_while_no_threads_can_be_started(
+    bench, monkeypatch, until, no_more_threads
+):
+    """Where each attempt needs one it is tried again, and the job runs once all the same."""
+    monkeypatch.delattr(os, "pidfd_open", raising=False)
+    monkeypatch.setattr("queuectl_magics.attempts.RETRY_S", 0.01)
+    mine = bench.queue.worker(2)
+    assert mine.has_looked.wait(SOON_S)
+    refused = no_more_threads(5)
+    jobs = [bench.enqueue(), bench.enqueue()]
+    until(lambda: {State.COMPLETED} == {job.state for job in jobs}, SOON_S)
+
+    assert {"queuectl-job-1", "queuectl-job-2"} == {*refused}
+    assert ["1.1", "2.1"] == sorted(bench.runs)
+    assert mine.is_alive()
+
+
+def test_worker_that_cannot_begin_is_in_no_list(bench, no_more_threads):
+    """Whoever asked for it is told, and may ask again."""
+    no_more_threads(1)
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        bench.queue.new_worker().start()
+    assert [] == bench.queue.workers()
+    bench.enqueue()
+    bench.drain()
+
+    assert ["1.1"] == bench.runs
+
+
+def test_worker_leaves_in_good_order_without_more_threads(bench, until, no_more_threads):
+    """It stays in nobody's list of workers, though it cannot see to what it leaves running."""
+    mine = bench.queue.worker()
+    bench.enqueue(HELD)
+    until(bench.begun())
+    refused = no_more_threads()
+    mine.stop(Stopping.LEAVE)
+    assert mine.join(10)
+
+    assert 1 == len(refused)
+    assert [] == bench.queue.workers()
+    assert mine.error is None
 
 
 def test_worker_runs_jobs_among_a_thousand_open_files(bench, raised_limit, until):
@@ -344,11 +456,12 @@ def test_late_result_of_a_fenced_attempt_is_refused(bench, until, someone):
     assert own.is_alive()
 
 
-def test_late_result_is_no_verdict():
+def test_late_result_settles_nothing():
     """The same, of the decision alone."""
-    ended = Exit(code=0, finished_at=datetime.now(UTC))
+    now = datetime.now(UTC)
+    ends = [(enqueued("1").job, Exit(code=0, finished_at=now))]
 
-    assert worker.verdict(None, 1, ended, datetime.now(UTC)) is None
+    assert [] == list(attempts.settlements(ends, Table(), now))
 
 
 def test_late_result_frees_no_slot(bench, until):

@@ -59,8 +59,6 @@ class Running(Protocol):
 class Engine(Protocol):
     """A place where commands run."""
 
-    name: str
-
     def prepare(self, job: JobRecord, attempt: int, token: str) -> object:
         """Make ready for that attempt of *job*; called with the store locked, so be quick."""
 

@@ -51,8 +51,6 @@ class LocalEngine:
 
     """
 
-    name = "local"
-
     def __init__(self, *, store: str, home: Path, run: Path, logs: Path) -> None:
         self.store = store
         self.home = home
@@ -78,7 +76,8 @@ class LocalEngine:
         """Let go of the run file and remove it: the next lease has another name."""
         assert isinstance(prepared, Claim)
         os.close(prepared.fd)
-        _remove(prepared.path)
+        with contextlib.suppress(OSError):  # a sweep removes it; others are still to be let go of
+            _remove(prepared.path)
 
     def start(
         self, job: JobRecord, prepared: object, environ: Mapping[str, str]
@@ -179,7 +178,6 @@ def _problem(cwd: str, shell: str | None, program: list[str] | None) -> str | No
 
 def local_engine(store: Store) -> LocalEngine:
     """Return the local engine for the jobs of *store*."""
-    assert store.header is not None
     paths = store.paths
     return LocalEngine(store=store.header.store, home=paths.home, run=paths.run, logs=paths.logs)
 
@@ -277,7 +275,8 @@ class Child(_Placed):
         """Leave the attempt to other workers, but reap its recorder when it ends."""
         self.close()
         if self.pid is not None:
-            threading.Thread(target=os.waitpid, args=(self.pid, 0), daemon=True).start()
+            with contextlib.suppress(RuntimeError):  # no more threads: a zombie does no harm
+                threading.Thread(target=os.waitpid, args=(self.pid, 0), daemon=True).start()
             self.pid = None
 
 
