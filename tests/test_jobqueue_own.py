@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import gc
+import itertools
 import os
 import pickle
 import shutil
@@ -78,6 +79,21 @@ def test_worker_that_was_told_to_stop_is_not_returned_again(queue, until):
     until(lambda: not before.is_alive())
     assert after.is_alive()
     assert queue.enqueue("true").wait(SOON_S).state == "completed"
+
+
+def test_worker_that_finishes_its_job_takes_back_its_stop(queue, until):
+    """Beside a second one two jobs would run at once."""
+    worker = queue.worker()
+    jobs = queue.enqueue_all(["sleep 0.3"] * 3)
+    until(lambda: jobs[0].state == "processing")
+
+    queue.stop_workers()
+    assert queue.worker() is worker
+    queue.wait(jobs)
+
+    spans = sorted((job.record.started_at, job.record.finished_at) for job in jobs)
+    assert all(before[1] <= after[0] for before, after in itertools.pairwise(spans))
+    assert worker.is_alive()
 
 
 def test_no_worker_starts_in_a_home_that_was_deleted(queue):

@@ -43,7 +43,7 @@ class Own:
         return self.worker.is_alive() and not self.worker.is_stopping
 
     def stop(self, *, now: bool) -> None:
-        """Ask it to end, its jobs first or *now*; whoever asks for a worker gets another one."""
+        """Ask it to end, its jobs first or *now*."""
         from queuectl_magics.worker import Stopping
 
         self.worker.stop(Stopping.NOW if now else Stopping.AFTER_CURRENT)
@@ -64,6 +64,15 @@ def find(store: Store) -> Own | None:
     """Return what works on the queue of *store* in this process, if anything does."""
     own = _known.get(store.header.store)
     return own if own is not None and own.works else None
+
+
+def take(store: Store) -> Own | None:
+    """Return it to be used again, though it may have been asked to stop after its jobs.
+
+    A second worker beside one that finishes its job would run two where one was asked for.
+    """
+    own = _known.get(store.header.store)
+    return own if own is not None and own.worker.is_alive() and own.worker.go_on() else None
 
 
 def keep(store: Store, own: Own) -> None:

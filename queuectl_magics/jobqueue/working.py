@@ -75,7 +75,7 @@ class Working(Looking):
         if count is not None:
             count = values.whole("count", count, settings.COUNT_MAX, low=1)
         with own.starting:
-            mine = self._own = own.find(self.store) or self._new_own(kind)
+            mine = self._own = own.take(self.store) or self._new_own(kind)
             mine.users.add(self._whole)
             if count is not None:
                 mine.count = count
@@ -109,7 +109,9 @@ class Working(Looking):
         if not found:
             msg = f"{NO_WORKER}: there is nothing to stop"
             raise RefusedError(msg)
-        presence.ring(self.store.paths.workers, presence.STOP_NOW if now else presence.STOP)
-        if mine := own.find(self.store):  # before it has heard the bell
+        mine, message = own.find(self.store), presence.STOP_NOW if now else presence.STOP
+        besides = None if mine is None else mine.worker.name
+        presence.ring(self.store.paths.workers, message, besides=besides)
+        if mine is not None:  # by word, lest a bell be heard after it was asked to go on
             mine.stop(now=now)
         return found

@@ -13,7 +13,7 @@ from datetime import datetime
 
 from queuectl_magics.exits import explain_exit
 from queuectl_magics.job import JobRecord, State
-from queuectl_magics.lifecycle import CANCEL, CANCELLED_RUNNING
+from queuectl_magics.lifecycle import CANCEL, CANCELLED_RUNNING, HAND_BACK
 from queuectl_magics.views.words import DUE_NOW, NO_WORKER, attempt_of, counted, due
 
 
@@ -94,7 +94,8 @@ def _processing(record: JobRecord, now: datetime, held: str) -> str:
     del now, held
     if record.stopping is None:
         return attempt_of(record)
-    end = "cancelled" if record.stopping == CANCEL else f"stopped: {record.stopping}"
+    ends = {CANCEL: "cancelled", HAND_BACK: f"handed back: {HAND_BACK}"}
+    end = ends.get(record.stopping, f"stopped: {record.stopping}")
     return f"{attempt_of(record)}, being {end}"
 
 
