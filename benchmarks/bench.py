@@ -22,8 +22,7 @@ NEED_PEERS = {"throughput", "enqueue", "pickup"}
 def benches() -> dict[str, Path]:
     """Return name → file of all benches."""
     found = {path.stem.removeprefix("bench_"): path for path in sorted(HERE.glob("bench_*.py"))}
-    live = HERE / "live_table.py"
-    return found | ({"live_table": live} if live.exists() else {})
+    return found | {"live_table": HERE / "live_table.py"}
 
 
 def main() -> int:

@@ -377,3 +377,24 @@ def test_a_limit_that_makes_no_sense_is_refused(store, home, value):
     """The setting is a whole number."""
     with pytest.raises(InvalidInputError, match="whole number"):
         settings.write_setting(home, "keep-finished", value)
+
+
+def test_file_that_grew_while_it_was_written_anew_loses_nothing(store, monkeypatch):
+    """The lock is held for the new name alone: what others archived meanwhile is read again."""
+    add(store, "1", "2")
+    archive.move_finished(store, 0)
+    (first,) = [job for job in archive.records(store.paths.home, {}) if job.id == "1"]
+    write_file, late = archive.write_file, []
+
+    def write_and_move(path, text):
+        write_file(path, text)
+        if not late:
+            late.append(path)
+            add(store, "3")
+            archive.move_finished(store, 0)
+
+    monkeypatch.setattr(archive, "write_file", write_and_move)
+    archive.drop(store, [first])
+
+    assert ["2", "3"] == [job.id for job in archive.records(store.paths.home, {})]
+    assert not list(store.paths.home.glob("*.tmp"))

@@ -690,13 +690,13 @@ def variables_not_confirmed(patch: pytest.MonkeyPatch) -> None:
 
 def accepted_though_not_synced(patch: pytest.MonkeyPatch) -> None:
     """What a full disk has stored is named before the disk has it."""
-    refusal = Store._refusal
+    refusal = Store.refusal
 
     def refuse(self: Store, *why: object) -> Exception:
         self.sync = lambda _seq: delattr(self, "sync")
         return refusal(self, *why)
 
-    patch.setattr(Store, "_refusal", refuse)
+    patch.setattr(Store, "refusal", refuse)
 
 
 def no_watermark(patch: pytest.MonkeyPatch) -> None:

@@ -214,11 +214,17 @@ class JobQueue(Working):
         words = self._words(refs)
         choose = accepting.prunable(states, older_than_s=older_than_s, keep=keep)
         dropped: list[JobRecord] = []
+        before = [] if refs else keeping.with_archived(self.store)  # which may take long
+
+        def chosen(table: Table, now: datetime) -> list[JobRecord]:
+            if refs:
+                return keeping.find_anywhere(self.store, words)
+            every = {(job.id, job.order): job for job in [*before, *table.jobs.values()]}
+            return choose(every.values(), now)
 
         def decide(table: Table, now: datetime) -> Iterator[JobEvent]:
             archive.forget_unfinished(self.home, table)
-            named, every = keeping.find_anywhere, keeping.with_archived
-            for job in named(self.store, words) if refs else choose(every(self.store), now):
+            for job in chosen(table, now):
                 if archive.is_in(table.jobs, job):
                     yield lifecycle.prune(job, now=now)
                 dropped.append(job)

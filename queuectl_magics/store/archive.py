@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import heapq
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from operator import attrgetter
 from pathlib import Path
@@ -24,7 +24,7 @@ from queuectl_magics import codec, lifecycle
 from queuectl_magics.errors import QueuectlError
 from queuectl_magics.events import JobEvent
 from queuectl_magics.job import JobRecord, State
-from queuectl_magics.journal import sync_data, sync_folder, write_file
+from queuectl_magics.journal import sync_data, sync_folder, write_all, write_file
 from queuectl_magics.settings import read_config
 from queuectl_magics.store.compaction import tidy_if_cheap
 from queuectl_magics.store.store import Store
@@ -90,10 +90,9 @@ def _append(home: Path, jobs: Sequence[JobRecord], now: datetime) -> None:
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     try:
         size = os.fstat(fd).st_size
-        view = memoryview(b"".join(codec.encode_jobs([job]) + b"\n" for job in jobs))
+        text = b"".join(codec.encode_jobs([job]) + b"\n" for job in jobs)
         try:
-            while view:
-                view = view[os.write(fd, view) :]
+            write_all(fd, text)
             sync_data(fd)
         except OSError:
             os.ftruncate(fd, size)
@@ -127,28 +126,43 @@ def forget_unfinished(home: Path, table: Table) -> None:
 
 
 def drop(store: Store, jobs: Iterable[JobRecord]) -> None:
-    """Take these jobs out of the archive; each file is exchanged as a whole or left as it is."""
+    """Take these jobs out of the archive; each file is exchanged as a whole or left as it is.
+
+    A file is read and written anew without the lock, for it may be long; under the lock it is only
+    given its name, if nothing was done to it meanwhile.
+    """
     unwanted = {(job.id, job.order) for job in jobs}
     for path in paths(store.paths.home) if unwanted else []:
-        with store.exclusive(timeout_s=None):
-            lines = path.read_bytes().split(b"\n")
-            kept = [
-                line
-                for line in lines
-                if (job := _job(line)) is None or (job.id, job.order) not in unwanted
-            ]
-            if len(kept) < len(lines):
-                _exchange(path, b"\n".join(kept))
+        while not _exchange(store, path, unwanted):
+            pass
 
 
-def _exchange(path: Path, text: bytes) -> None:
-    draft = path.with_suffix(".tmp")
+def _exchange(store: Store, path: Path, unwanted: Collection[tuple[str, int]]) -> bool:
+    """Give *path* a text without the *unwanted*; False if somebody changed it meanwhile."""
+    draft = path.with_suffix(f".{os.getpid()}.tmp")
+    try:
+        read = path.read_bytes()
+    except FileNotFoundError:
+        return True
+    lines = read.split(b"\n")
+    kept = [
+        line
+        for line in lines
+        if (job := _job(line)) is None or (job.id, job.order) not in unwanted
+    ]
+    if len(kept) == len(lines):
+        return True
+    text = b"\n".join(kept)
     try:
         write_file(draft, text)
-        draft.rename(path) if text else path.unlink()
+        with store.exclusive(timeout_s=None):
+            if not path.exists() or path.read_bytes() != read:
+                return False
+            draft.rename(path) if text else path.unlink()
+            sync_folder(path.parent)
     finally:
         draft.unlink(missing_ok=True)
-    sync_folder(path.parent)
+    return True
 
 
 def records(home: Path, kept: Mapping[str, JobRecord]) -> list[JobRecord]:

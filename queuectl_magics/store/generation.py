@@ -18,7 +18,7 @@ from queuectl_magics import codec
 from queuectl_magics.codec import Booted, Opened
 from queuectl_magics.errors import StoreDamagedError
 from queuectl_magics.events import Event
-from queuectl_magics.journal import LINE_START, number
+from queuectl_magics.journal import LINE_START, number, write_all
 from queuectl_magics.lifecycle import IllegalTransitionError
 from queuectl_magics.store.home import Paths
 from queuectl_magics.table import Table
@@ -189,8 +189,6 @@ class Generation:
 def _set_aside(paths: Paths, seq: int, rest: bytes) -> None:
     fd = os.open(paths.torn(seq), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     try:
-        view = memoryview(rest)
-        while view:
-            view = view[os.write(fd, view) :]
+        write_all(fd, rest)
     finally:
         os.close(fd)

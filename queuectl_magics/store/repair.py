@@ -36,9 +36,9 @@ from queuectl_magics.store.generation import REPAIR
 from queuectl_magics.store.home import OTHER, Paths, check_home
 from queuectl_magics.store.opening import checksum, snapshot_text
 from queuectl_magics.store.salvage import BadLine, Passed, Salvage
+from queuectl_magics.store.store import LOCK_TIMEOUT_S
 from queuectl_magics.table import Table
 
-LOCK_TIMEOUT_S = 5.0
 TOLD_MAX = 50
 
 
