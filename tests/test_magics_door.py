@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import re
 import sys
 import threading
 from pathlib import Path
@@ -792,3 +793,38 @@ def test_loading_says_in_one_line_what_became_of_the_jobs_of_a_dead_kernel(
         queue.enqueue("true", delay=3600)
 
         assert "" == notebook.run("%reload_ext queuectl_magics").out
+
+
+def shown(frontend) -> list[str]:
+    """Return the titles of the jobs whose lines were sent, in order."""
+    found = (re.search(r"(?:○|▶|✓) (\d+)", sent.data["text/plain"]) for sent in frontend.sent)
+    return [match[1] for match in found if match]
+
+
+def test_every_enqueue_of_a_cell_shows_its_line(frontend):
+    """Not only the last, which IPython itself would show; and that one once."""
+    frontend.run("%config QueueMagics.autostart = False")
+    nested = "if True:\n    %enqueue true"
+    frontend.run(f"%enqueue true\nx = 1\n%enqueue -n b true\n{nested}\n%enqueue true")
+
+    assert ["1", "2", "3", "4"] == shown(frontend)
+
+
+def test_an_enqueue_whose_value_is_taken_is_left_to_whoever_takes_it(frontend):
+    """A variable, and what is made of it; shown when it is asked for, also a second time."""
+    frontend.run("%config QueueMagics.autostart = False")
+    frontend.run("job = %enqueue true\nother = 1")
+    assert [] == shown(frontend)
+
+    frontend.run("%enqueue -o job true\njob")
+    frontend.run("job")
+    assert ["2", "2"] == shown(frontend)
+
+
+def test_a_sweep_shows_its_first_jobs_and_says_that_there_are_more(frontend):
+    """A hundred lines are no answer."""
+    frontend.run("%config QueueMagics.autostart = False")
+    cell = frontend.run("for n in range(100):\n    %enqueue true")
+
+    assert ["1", "2", "3", "4", "5"] == shown(frontend)
+    assert "… and more: %queue_status shows all of them\n" == cell.out

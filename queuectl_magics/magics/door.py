@@ -23,6 +23,7 @@ from queuectl_magics import variables
 from queuectl_magics.errors import HomeGoneError, QueuectlError
 from queuectl_magics.magics.completion import Completion
 from queuectl_magics.magics.names import CELL_MAGICS, LINE_MAGICS
+from queuectl_magics.magics.statements import is_statement
 
 if TYPE_CHECKING:
     from queuectl_magics.job import JobRecord
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from queuectl_magics.magics.lines import Lines
 
 ADOPT_S = 2.0
+LINES_PER_CELL_MAX = 5
 JOB = "queuectl_magics.jobqueue.job.Job"
 
 # The queues of this process that a variable still refers to: after %reload_ext a job that was kept
@@ -56,6 +58,7 @@ class QueueMagics(Configurable):
         self.may_start_worker = True
         self._stood_in = _where_we_stand()
         self._queues: dict[Path, JobQueue] = {}
+        self._shown: list[object] = []
         self._completion = Completion(self)
         self._magics: dict[tuple[str, str], Magic] = {}
 
@@ -67,6 +70,11 @@ class QueueMagics(Configurable):
         lines = Lines(self.shell, is_plain=lambda: self.is_plain)
         lines.open()
         return lines
+
+    @property
+    def _can_update(self) -> bool:
+        """Whether there is a front end that replaces what was shown; a terminal does not."""
+        return hasattr(self.shell, "kernel")
 
     @property
     def is_plain(self) -> bool:
@@ -155,8 +163,9 @@ class QueueMagics(Configurable):
             self._register("line", name)
         for name in CELL_MAGICS:
             self._register("cell", name)
-        if hasattr(self.shell, "kernel"):  # a terminal cannot replace what it has shown
+        if self._can_update:
             self._formatter.for_type_by_name(*JOB.rsplit(".", 1), self._show)
+            self.shell.events.register("pre_run_cell", self._begin_cell)
         self._completion.open()
         self._resume()
 
@@ -215,8 +224,23 @@ class QueueMagics(Configurable):
         assert display is not None
         return display.ipython_display_formatter
 
+    def show_at_once(self, value: object) -> None:
+        """Show the job that an `%enqueue` in a line of its own has made; of many the first few."""
+        if not self._can_update or type(value).__name__ != "Job":
+            return  # several, from a JSON array, or only help
+        if len(self._shown) < LINES_PER_CELL_MAX:
+            self.lines.show(cast("Job", value))
+        elif len(self._shown) == LINES_PER_CELL_MAX:
+            print("… and more: %queue_status shows all of them")  # noqa: T201 - in the cell
+        self._shown.append(value)
+
+    def _begin_cell(self, *_: object) -> None:
+        """Forget what the cell before has shown."""
+        self._shown.clear()
+
     def _show(self, job: Job) -> None:
-        self.lines.show(job)
+        if not any(job is shown for shown in self._shown):  # its line has shown it already
+            self.lines.show(job)
 
     def close(self) -> None:
         """Take everything away; what runs goes on, for the next worker to adopt."""
@@ -225,7 +249,9 @@ class QueueMagics(Configurable):
             if registered.get(name) is magic:
                 del registered[name]
         self._completion.close()
-        self._formatter.pop(JOB, None)
+        if self._can_update:
+            self._formatter.pop(JOB, None)
+            self.shell.events.unregister("pre_run_cell", self._begin_cell)
         if "lines" in vars(self):
             self.lines.close()
         if self in self._configurables:
@@ -253,7 +279,10 @@ class Magic:
         if local_ns is not None and local_ns is not names:
             names = {**names, **local_ns}
         below = cell if self._kind == "cell" else None
-        return self._door.call(self.__name__, names, line, below)
+        value = self._door.call(self.__name__, names, line, below)
+        if self.__name__ == "enqueue" and below is None and is_statement("enqueue"):
+            self._door.show_at_once(value)
+        return value
 
     @property
     def __doc__(self) -> str:  # type: ignore[override]
