@@ -34,7 +34,7 @@ class Lock:
         _open_locks.add(self)
 
     def acquire(self, timeout_s: float | None = None) -> os.stat_result:
-        """Wait for the lock; fairly and for ever, or at most *timeout_s* seconds.
+        """Wait for the lock, for ever and fairly, or, looking now and then, *timeout_s* seconds.
 
         Returns what the system says of the locked file.
 

@@ -1,6 +1,6 @@
 """The soak: workers, kernels, terminals and the guard are killed at random, under load.
 
-Twenty seconds of it belong to every run of the tests; `make soak` runs it for ten minutes. The
+A moment of it belong to every run of the tests; `make soak` runs it for ten minutes. The
 evidence is written by the jobs themselves and by the terminals that were told "Job enqueued".
 """
 

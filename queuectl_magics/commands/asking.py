@@ -1,7 +1,8 @@
 """The verbs that only look: `status`, `list`, `show`, `timeline`, `logs`.
 
-They never change the queue and never wait for its lock. The rule here: what a job printed is
-hostile text; it is cleaned before it reaches a terminal unless the person asks for the raw bytes.
+They change no job; only opening a home takes its lock, for a moment. The rule here: what a job
+printed is hostile text; it is cleaned before it reaches a terminal unless the person asks for the
+raw bytes.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The ways to look at a whole queue: records, a status, a frame, a live table, a timeline.
 
 Each takes a picture of the queue and hands it to a view; pandas and the widget are loaded when
-they are asked for. The rule here: looking changes nothing.
+they are asked for. The rule here: looking changes no job.
 """
 
 from __future__ import annotations

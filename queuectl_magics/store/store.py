@@ -377,7 +377,7 @@ class Store:
         reserve.put_by(self.paths.reserve)
 
     def close(self) -> None:
-        """Close the files; the store must not be used afterwards.
+        """Close the files; they are opened again if the store is used afterwards.
 
         A change that another thread is in the middle of is finished and seen to the disk first;
         one that still waits for the lock keeps it.
