@@ -217,8 +217,13 @@ def new_job(
     cwd: str | None = None,
     environ_ref: str | None = None,
     env_ref: str | None = None,
+    due_from: datetime | None = None,
 ) -> JobRecord:
-    """Return the record a job starts out with: *spec*, and the queue's settings of this moment."""
+    """Return the record a job starts out with: *spec*, and the queue's settings of this moment.
+
+    Its delay counts from *due_from*, the time by the clock: *now* is ahead of that after the clock
+    was set back.
+    """
     return JobRecord(
         id=id,
         command=spec.command,
@@ -242,7 +247,7 @@ def new_job(
         grace_s=spec.grace_s,
         output_bytes_max=spec.output_bytes_max,
         on_lost=spec.on_lost,
-        due_at=now + timedelta(seconds=spec.delay_s) if spec.delay_s else None,
+        due_at=(due_from or now) + timedelta(seconds=spec.delay_s) if spec.delay_s else None,
     )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from queuectl_magics import JobQueue
+from queuectl_magics import JobQueue, clock
 from queuectl_magics.errors import InvalidInputError
 from queuectl_magics.job import JobSpec
 
@@ -124,3 +124,15 @@ def test_spec_shows_what_was_asked():
     """A zero that was given, and no default."""
     assert repr(JobSpec(command="a", max_retries=0)) == "JobSpec(command='a', max_retries=0)"
     assert repr(JobSpec(command="")) == "JobSpec(command='')"
+
+
+def test_delay_counts_from_the_time_by_the_clock(queue, monkeypatch):
+    """Also when the clock was set back a day since the latest event."""
+    queue.enqueue("true")
+    earlier = clock.utc_now() - timedelta(days=1)
+    monkeypatch.setattr(clock, "utc_now", lambda: earlier)
+
+    job = queue.enqueue("true", delay="5s")
+
+    assert job.record.due_at == earlier + timedelta(seconds=5)
+    assert job.record.created_at > earlier

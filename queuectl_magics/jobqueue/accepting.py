@@ -16,7 +16,7 @@ from typing import Any
 
 from msgspec.structs import asdict, replace
 
-from queuectl_magics import codec, lifecycle, validation, values
+from queuectl_magics import clock, codec, lifecycle, validation, values
 from queuectl_magics.errors import InvalidInputError, RefusedError
 from queuectl_magics.events import Enqueued
 from queuectl_magics.job import TERMINAL, JobRecord, JobSpec
@@ -187,6 +187,7 @@ def accept(
     """
     environ_ref, *env_refs = kept
     before = record = None
+    by_the_clock = min(now, clock.utc_now())
     ids = assign_ids(table, specs)
     for spec, policy, id, env_ref in zip(specs, policies, ids, env_refs, strict=True):
         if record is not None and policy is before:
@@ -202,6 +203,7 @@ def accept(
                 cwd=cwd,
                 environ_ref=environ_ref,
                 env_ref=env_ref,
+                due_from=by_the_clock,
             )
             before = policy
         yield lifecycle.enqueue(record)
