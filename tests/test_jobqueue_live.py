@@ -15,6 +15,8 @@ from queuectl_magics.commands.verb import Session
 from queuectl_magics.job import State
 from queuectl_magics.jobqueue import JobQueue
 from queuectl_magics.jobqueue.live import TABLES_MAX, QueueSource
+from queuectl_magics.views.live.pusher import the_pusher
+from queuectl_magics.views.live.table import LiveTable
 
 
 @pytest.fixture
@@ -83,6 +85,26 @@ def test_tables_of_cells_that_ran_again_hear_of_no_more_cells(queue, monkeypatch
     shell.events.trigger("post_run_cell", None)
 
     assert TABLES_MAX == len([keys for keys in published if keys["update"]])
+
+
+def live_tables() -> set[LiveTable]:
+    """Return the tables that are there."""
+    return set(the_pusher()._tables)
+
+
+def test_picture_below_the_table_is_kept_up_to_date_on_ipykernel_7_0(frontend, monkeypatch):
+    """A thread belongs to no cell there: the picture is sent as by the cell of the table."""
+    monkeypatch.setattr("IPython.core.getipython.get_ipython", lambda: frontend.shell)
+    frontend.run("%config QueueMagics.autostart = False\n%enqueue -o job true")
+    before = live_tables()
+    frontend.run("%queue_status --live")
+    [table] = live_tables() - before
+    frontend.shell.user_ns["job"].cancel()
+    frontend.sent.clear()
+    table.turn()
+
+    assert [True] == [sent.update for sent in frontend.sent]
+    assert "1 cancelled" in frontend.sent[0].text
 
 
 def test_pause_is_seen(queue):

@@ -193,9 +193,9 @@ class Live:
         seq = self._queue.store.seq
         if seq == self._shown:
             return
-        self._shown, self._refreshed_at_s = seq, clock.monotonic_s()
         status = self.status
         data = {"text/plain": still.as_text(status), "text/html": still.as_html(status)}
         assert self._publish is not None
         transient = {"display_id": self._display_id}
         self._publish(data=data, transient=transient, update=update)
+        self._shown, self._refreshed_at_s = seq, clock.monotonic_s()  # if that went well
