@@ -65,6 +65,16 @@ def test_deeds_skip_what_does_not_fit(queue):
     assert {State.PENDING} == {job.state for job in queue.jobs()}
 
 
+def test_click_on_cancel_does_not_wait_for_the_end_of_the_job(queue, monkeypatch):
+    """The thread that takes clicks takes the next one at once, though no worker is there."""
+    asked = []
+    monkeypatch.setattr(queue, "cancel", lambda *ids, **more: asked.append((ids, more)))
+    queue.enqueue("a")
+
+    assert 1 == QueueSource(queue).cancel(["1"])
+    assert [(("1",), {"wait": False})] == asked
+
+
 def test_tables_of_cells_that_ran_again_hear_of_no_more_cells(queue, monkeypatch):
     """Each run of the cell makes another one; the newest of them are brought up to date."""
     published: list[dict[str, Any]] = []

@@ -13,6 +13,7 @@ import contextlib
 import os
 from collections import deque
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from queuectl_magics import clock, output
@@ -82,7 +83,8 @@ class QueueSource:
     def cancel(self, ids: Iterable[str]) -> int:
         """Call off those of these jobs that can be, and return how many."""
         fits = lambda job: job.state in CANCELLABLE and job.stopping is None  # noqa: E731
-        return self._change(ids, fits, self._queue.cancel)
+        # who asks may be the thread that takes clicks: it does not wait for a job's grace
+        return self._change(ids, fits, partial(self._queue.cancel, wait=False))
 
     def retry(self, ids: Iterable[str]) -> int:
         """Retry those of these jobs that can be, and return how many."""
