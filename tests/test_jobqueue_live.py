@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 from IPython.core.events import EventManager
+from ipywidgets import Widget
 
 from queuectl_magics.commands import watching
 from queuectl_magics.commands.verb import Session
@@ -75,13 +77,24 @@ def test_click_on_cancel_does_not_wait_for_the_end_of_the_job(queue, monkeypatch
     assert [(("1",), {"wait": False})] == asked
 
 
-def test_tables_of_cells_that_ran_again_hear_of_no_more_cells(queue, monkeypatch):
+@pytest.fixture
+def shell(monkeypatch) -> SimpleNamespace:
+    """What a live table asks of IPython in a kernel; `published` is what was shown."""
+    made = SimpleNamespace(kernel=object(), published=[])
+    made.events = EventManager(made, {"post_run_cell": lambda _: None})
+    made.display_pub = SimpleNamespace(publish=lambda **keys: made.published.append(keys))
+    monkeypatch.setattr("IPython.core.getipython.get_ipython", lambda: made)
+    return made
+
+
+def live_tables() -> set[LiveTable]:
+    """Return the tables that are there."""
+    gc.collect()
+    return set(the_pusher()._tables)
+
+
+def test_tables_of_cells_that_ran_again_hear_of_no_more_cells(queue, shell):
     """Each run of the cell makes another one; the newest of them are brought up to date."""
-    published: list[dict[str, Any]] = []
-    shell = SimpleNamespace(kernel=object())
-    shell.events = EventManager(shell, {"post_run_cell": lambda _: None})
-    shell.display_pub = SimpleNamespace(publish=lambda **keys: published.append(keys))
-    monkeypatch.setattr("IPython.core.getipython.get_ipython", lambda: shell)
     for _ in range(3 * TABLES_MAX):
         queue.live()._ipython_display_()
     shown = queue.live()
@@ -91,15 +104,24 @@ def test_tables_of_cells_that_ran_again_hear_of_no_more_cells(queue, monkeypatch
     for _ in range(TABLES_MAX):
         queue.live()._ipython_display_()
     queue.enqueue("true")
-    published.clear()
+    shell.published.clear()
     shell.events.trigger("post_run_cell", None)
 
-    assert TABLES_MAX == len([keys for keys in published if keys["update"]])
+    assert TABLES_MAX == len([keys for keys in shell.published if keys["update"]])
 
 
-def live_tables() -> set[LiveTable]:
-    """Return the tables that are there."""
-    return set(the_pusher()._tables)
+def test_tables_that_nobody_sees_any_more_are_freed(queue, shell):
+    """The newest few stay, and of those what the user closes goes, though `Out` has its value."""
+    before = live_tables()
+    values = [queue.live() for _ in range(2 * TABLES_MAX)]
+    for live in values:
+        live._ipython_display_()
+    newest = live_tables() - before
+    assert TABLES_MAX == len(newest)
+    del newest
+    Widget.close_all()
+
+    assert set() == live_tables() - before
 
 
 def test_picture_below_the_table_is_kept_up_to_date_on_ipykernel_7_0(frontend, monkeypatch):
