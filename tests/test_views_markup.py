@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from queuectl_magics.job import Attempt, JobRecord, State
 from queuectl_magics.presence import WorkerInfo
-from queuectl_magics.views import markup, words
+from queuectl_magics.views import markup, text, words
 from queuectl_magics.views.status import Status
 from queuectl_magics.views.style import STYLE
 
@@ -113,7 +113,27 @@ def test_line_tells_who_where_why_and_the_last_output():
     assert "▶ processing job1 train 3 min 12 s · attempt 1 of 3 30% epoch 3/10" == (
         read.text.partition("start")[0].strip()
     )
-    assert {"value": "0.300", "max": "1"}.items() <= dict(read.tags)["progress"].items()
+    assert {"value": "0.300", "max": "1", "title": "progress of job job1"}.items() <= (
+        dict(read.tags)["progress"].items()
+    )
+
+
+@pytest.mark.parametrize(
+    ("tail", "done", "said"),
+    [
+        ("::progress 0.42 third file", "0.420", "42% third file"),
+        ("\rget a 10% of it\rget a 20% of it", "0.200", "get a 20% of it"),
+        ("epoch 3/10\na warning\n", "0.300", "a warning"),
+    ],
+)
+def test_progress_is_read_from_the_output_as_it_is(tail, done, said):
+    """The line of a job and the live table understand the same, also of what was overwritten."""
+    record = job(State.PROCESSING, attempt=1, started_at=AT - timedelta(seconds=192))
+    read = Reader(markup.line_html(record, AT, tail))
+
+    assert done == dict(read.tags)["progress"]["value"]
+    assert said in read.text
+    assert said == text.line(record, AT, tail).rpartition(" · ")[2]
 
 
 def test_output_of_several_lines_can_be_unfolded():
