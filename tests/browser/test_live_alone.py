@@ -26,7 +26,8 @@ KERNEL = """([script, about]) => {
   };
   const pack = (value) => new Response(new Blob([JSON.stringify(value)]).stream()
     .pipeThrough(new CompressionStream("deflate"))).arrayBuffer();
-  const hear = window.hear = (message, packed) => ears["msg:custom"](message, packed && [packed]);
+  const hear = window.hear = (message, packed) =>
+    ears["msg:custom"]?.(message, packed && [packed]);
   window.tell = async (message, body) => hear(message, body && (await pack(body)));
   window.lose = () => ears["comm_live_update"]();
   const address = URL.createObjectURL(new Blob([script], { type: "text/javascript" }));
