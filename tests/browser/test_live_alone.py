@@ -491,6 +491,43 @@ def test_colours_of_a_log_become_styles_and_nothing_else(page):
     )
 
 
+CONTRAST = """(node) => {
+  const paint = document.createElement("canvas").getContext("2d");
+  const light = (colour) => {
+    paint.fillStyle = colour; paint.fillRect(0, 0, 1, 1);
+    return [...paint.getImageData(0, 0, 1, 1).data].slice(0, 3).map((part) => part / 255)
+      .map((v) => (v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4))
+      .reduce((sum, v, k) => sum + v * [0.2126, 0.7152, 0.0722][k], 0);
+  };
+  const style = getComputedStyle(node);
+  const [a, b] = [style.color, style.backgroundColor].map(light).sort((a, b) => b - a);
+  return (a + 0.05) / (b + 0.05);
+}"""
+
+
+@pytest.mark.parametrize("is_light", [True, False])
+def test_text_of_a_log_can_be_read_on_every_background(page, is_light):
+    """Whatever two colours a program puts on each other, and when it swaps them."""
+    dark = "body { --jp-layout-color1: #111; --jp-ui-font-color0: #fff }"
+    page.page.add_style_tag(content="p {}" if is_light else dark)
+    page.page.evaluate("(light) => (document.body.dataset.jpThemeLight = light)", is_light)
+    page.snapshot(job("1", 1))
+    page.page.locator(".qport .qrow").first.dblclick()
+    page.wait("window.sent.some((m) => m.op === 'follow')")
+    grounds = [*map(str, range(40, 47)), "48;2;0;0;0", "48;2;255;255;255", "7", "31;7"]
+    codes = [f"{ink};{ground}" for ink in (30, 33, 37) for ground in grounds]
+    lines = [f"\x1b[{code}m{code}\x1b[0m" for code in codes]
+    view = page.sent("follow")[0]["view"]
+    head = {"kind": "log", "view": view, "job": "1", "attempt": 1, "begun": False, "rest": ""}
+    page.tell({**head, "lines": lines})
+    page.page.locator(".qtext").get_by_text(codes[-1], exact=True).wait_for()
+    spans = page.page.locator(".qtext span").all()
+
+    assert len(codes) == len(spans)
+    assert all("color-mix" in (span.get_attribute("style") or "") for span in spans)
+    assert 4.5 <= min(span.evaluate(CONTRAST) for span in spans)
+
+
 def test_hundred_thousand_jobs_are_a_few_dozen_elements(page):
     """Only what is in sight is in the page."""
     page.page.evaluate(
