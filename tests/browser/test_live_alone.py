@@ -369,6 +369,33 @@ def test_commands_without_a_word_in_common_are_not_alike(page):
     assert page.page.locator(".qport .s1 .qfill").is_hidden()
 
 
+def test_all_that_is_left_takes_no_less_than_any_job_that_is_left(page):
+    """The pace of the jobs before tells of what waits; of what runs, it tells itself."""
+    ended = [job(str(n), 2, finished=999_000) for n in range(3)]
+    slow = job("7", 1, started=990_000, progress=0.05)
+    page.snapshot(*ended, slow)
+    page.page.locator(".qpace").get_by_text("~4 min left").wait_for()
+    page.snapshot(*ended, slow, job("8"))
+    page.page.locator(".qpace").get_by_text("~4 min left").wait_for()
+    page.snapshot(*ended, job("7", 1, started=990_000, progress=0.9), job("8"))
+    page.page.locator(".qpace").get_by_text("~7 s left").wait_for()
+
+
+def test_nobody_knows_when_jobs_end_that_say_nothing_or_are_not_due(page):
+    """Where nothing can start, the pace of the jobs before says nothing."""
+    ended = [job(str(n), 2, finished=999_000) for n in range(3)]
+    page.snapshot(*ended, job("7", 1, command="./x"), job("8", due=5_000_000))
+    page.wait("document.querySelector('.qpace').innerText === '18/min'")
+
+
+def test_head_says_what_keeps_jobs_from_starting(page):
+    """All slots are busy, or nobody works."""
+    page.snapshot(job("1", 1), job("2"), queue={"paused": False, "workers": 1, "slots": 1})
+    page.page.get_by_text("0 of 2 over · 1 of 1 slot busy · 1 worker", exact=True).wait_for()
+    page.snapshot(job("1", 1), job("2"), queue={"paused": False, "workers": 0, "slots": 0})
+    page.page.get_by_text("0 of 2 over · no worker is running", exact=True).wait_for()
+
+
 def test_paused_queue_has_no_time_left(page):
     """Nobody knows when it will go on."""
     ended = [job(str(n), 2, finished=999_000) for n in range(3)]
@@ -377,6 +404,11 @@ def test_paused_queue_has_no_time_left(page):
     page.page.locator(".qpace").get_by_text("left").wait_for()
     page.snapshot(*ended, job("9"), queue={**running, "paused": True})
     page.wait("document.querySelector('.qpace').innerText === '18/min'")
+
+
+def test_search_has_a_name(page):
+    """Also where a placeholder counts for none."""
+    page.page.get_by_role("searchbox", name="Search command, name or output").wait_for()
 
 
 def test_words_of_a_row_are_apart_for_who_cannot_see(page):

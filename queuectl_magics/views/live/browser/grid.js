@@ -45,7 +45,7 @@ function drawTime({ cell, parts }, { rows }, n, now) {
   const known = done !== null;
   const part = Math.min(1, known ? done : usual && ran / usual);
   const slow = !known && part && ran > SLOW * usual;
-  const left = (known ? done && ran / done : usual) - ran;
+  const left = runs && rows.rest(n, now);
   const due = rows.due[n] - now;
 
   let told = ran ? duration(ran, runs) : "";
@@ -55,7 +55,7 @@ function drawTime({ cell, parts }, { rows }, n, now) {
   set(took, { textContent: told });
   const pace = slow ? `×${(ran / usual).toFixed(1)}` : "";
   set(percent, { textContent: known ? `${Math.round(100 * done)}%` : pace });
-  set(rest, { textContent: part && left > 0 ? `~${coarse(left)} left` : "" });
+  set(rest, { textContent: left ? `~${coarse(left)} left` : "" });
   set(fill, { hidden: !part, className: `qfill${known ? "" : slow ? " slow" : " guess"}` });
   set(fill.firstChild.style, { width: `${(100 * part).toFixed(0)}%` });
   set(cell.elapsed, { title: usual ? `typical: ${duration(usual)}` : "" });
