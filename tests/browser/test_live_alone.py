@@ -308,6 +308,23 @@ def test_order_holds_under_the_pointer(page):
     assert ["2", "3", "1"] == page.ids()
 
 
+def test_order_holds_when_the_table_grows(page):
+    """A log that is opened makes it higher; the row under the pointer stays where it is."""
+    page.snapshot(job("1", 1, line="one"), job("2", 1, line="two"), job("3", 1))
+    page.page.get_by_text("two").hover()
+    page.delta(changed=[changed(job("1", 2))])
+    page.page.get_by_text("1 changed").wait_for()
+    page.page.get_by_text("two").click()
+    page.page.locator(".qlog").wait_for()
+    page.page.evaluate(  # it is seen to have grown in one frame, and painted in the next
+        """async () => {
+          for (const _ of "abc") await new Promise((done) => requestAnimationFrame(done));
+        }"""
+    )
+
+    assert ["1", "2", "3"] == page.ids()
+
+
 def test_everything_can_be_done_by_keyboard(page):
     """Move, open a log, cancel, search, leave: no pointer is needed, and no key gets out."""
     page.page.evaluate(
@@ -322,6 +339,9 @@ def test_everything_can_be_done_by_keyboard(page):
         page.page.keyboard.press(key)
     page.page.locator(".qlog").wait_for()
     assert "2" == page.sent("follow")[-1]["job"]
+    page.page.keyboard.press("c")
+    page.page.get_by_text("c again to cancel 2").wait_for()
+    assert [] == page.sent("cancel")
     page.page.keyboard.press("c")
     page.page.keyboard.press("End")
     page.page.keyboard.press("r")
@@ -354,7 +374,7 @@ def test_expected_time_is_the_median_of_earlier_runs_of_the_command(page):
     page.snapshot(*runs, job("9", 1, command="make all", started=996_000))
 
     cell = page.page.locator(".qport .s1 .c-elapsed")
-    assert "typical: 10 s" == cell.get_attribute("title")
+    assert cell.get_attribute("title").endswith(" s · typical: 10 s")
     assert cell.locator(".qleft").inner_text() in ("~6 s left", "~5 s left")
 
 
@@ -365,7 +385,7 @@ def test_commands_without_a_word_in_common_are_not_alike(page):
         job("2", 1, command="./train", started=900_000),
     )
 
-    assert "" == page.page.locator(".qport .s1 .qdone").inner_text()
+    assert "" == page.page.locator(".qport .s1 .qfar").inner_text()
     assert page.page.locator(".qport .s1 .qfill").is_hidden()
 
 
@@ -406,6 +426,14 @@ def test_paused_queue_has_no_time_left(page):
     page.wait("document.querySelector('.qpace').innerText === '18/min'")
 
 
+def test_narrow_rows_say_why_before_what_was_printed(page):
+    """There is no column for the cause there."""
+    page.page.set_viewport_size({"width": 600, "height": 800})
+    page.snapshot(job("1", 4, cause="exit 3", line="bye"))
+
+    page.page.get_by_text("exit 3 · bye").wait_for()
+
+
 def test_search_has_a_name(page):
     """Also where a placeholder counts for none."""
     page.page.get_by_role("searchbox", name="Search command, name or output").wait_for()
@@ -422,13 +450,17 @@ def test_words_of_a_row_are_apart_for_who_cannot_see(page):
 
 
 @pytest.mark.parametrize("width", [1000, 320])
-def test_order_note_covers_no_button(page, width):
-    """Who aims at a button must be able to hit it."""
+def test_order_note_covers_no_button_and_no_heading(page, width):
+    """Who aims at a button must be able to hit it, and who reads sees what a column holds."""
     page.page.set_viewport_size({"width": width, "height": 800})
     page.snapshot(*(job(str(n), 1) for n in range(1, 20)))
     page.page.locator(".qport .qrow:not([hidden])").first.hover()
     page.delta(changed=[changed(job("2", 2))])
-    page.page.get_by_text("1 changed").wait_for()
+    held = page.page.get_by_text("order held · 1 changed · update")
+    held.wait_for()
+    box = "(node) => node.getBoundingClientRect()"
+    grid = page.page.locator(".qgrid").evaluate(box)
+    assert held.evaluate(box)["top"] >= grid["bottom"]
     page.page.get_by_role("button", name="cancel job 1", exact=True).click(timeout=2000)
     page.wait("window.sent.some((m) => m.op === 'cancel')")
 
@@ -447,6 +479,21 @@ def test_heads_stand_above_their_columns(page, width):
     assert page.page.evaluate(lefts, ".qheads") == page.page.evaluate(
         lefts, ".qport .qrow:first-child"
     )
+
+
+def test_click_on_the_last_line_opens_the_log(page):
+    """A pointer needs no key for it, nor two clicks; and two clicks mark no word."""
+    page.snapshot(job("1", 1, line="one two"), job("2", 1, line="three four"))
+    page.page.get_by_text("make 1").click()
+    assert [] == page.sent("follow")
+    assert "qgrid" == page.page.evaluate("document.activeElement.className")
+    page.page.get_by_text("three four").click()
+    page.page.locator(".qlog").wait_for()
+    assert ["2"] == [message["job"] for message in page.sent("follow")]
+    page.page.get_by_text("make 1").dblclick()
+
+    assert "1" == page.sent("follow")[-1]["job"]
+    assert "" == page.page.evaluate("getSelection().toString()")
 
 
 def test_log_follows_until_the_reader_scrolls_up(page):

@@ -2,8 +2,8 @@
 //
 // What comes in was cleaned by the kernel: of all control sequences only those that set a colour or
 // a weight are left. Eight are the theme's, so that they can be read on it; the 256 of the palette
-// are brought down to these. The rule here: a background is a tint on which the theme's own text can be read, and has that,
-// whichever colour was meant for it; unknown codes are passed over, and all text is text.
+// are brought down to these. The rules here: a background is a tint on which the theme's own text
+// can be read, and that text stands on it; unknown codes are passed over, and all text is text.
 
 import { el } from "./dom.js";
 
