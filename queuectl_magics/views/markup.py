@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from html import escape
 
-from queuectl_magics.job import JobRecord, State
+from queuectl_magics.job import TERMINAL, JobRecord, State
 from queuectl_magics.presence import WorkerInfo
 from queuectl_magics.views import progress
 from queuectl_magics.views.reason import brief
@@ -77,15 +77,27 @@ def line_html(
     if last := shorten(said.line, TAIL_CELLS_MAX):
         lines[-1:] = [last]
     time = standing(record, now).removeprefix(record.state.value).strip()
-    told = " · ".join(text for text in (time, brief(record, now) if why is None else why) if text)
+    moment = "" if record.state in TERMINAL else as_of(now)
+    told = [_safe(time), _safe(brief(record, now) if why is None else why), moment]
     parts = [
         _state(record.state),
         f'<span class="qm-who"><b>{_safe(record.id)}</b> {_title(record)}</span>',
-        f'<span class="qm-quiet">{_safe(told)}</span>' if told else "",
+        f'<span class="qm-quiet">{" · ".join(filter(None, told))}</span>' if any(told) else "",
         _progress(record, said.progress),
         _tail(lines),
     ]
     return _view(f'<div class="qm-line">{" ".join(part for part in parts if part)}</div>')
+
+
+def as_of(now: datetime) -> str:
+    """Return what tells of an unfinished job's line when it was so: it may stand in a file.
+
+    Example:
+        '<time datetime="2026-11-24T10:51:23Z" …>as of 10:51:23 UTC</time>'
+
+    """
+    whole = stamp(now)
+    return f'<time datetime="{whole}" title="{whole}">as of {whole[-9:-1]} UTC</time>'
 
 
 def jobs_html(records: Sequence[JobRecord], now: datetime) -> str:
