@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,12 +10,15 @@ from typing import Any
 
 import pytest
 from IPython.core.events import EventManager
+from ipywidgets import Widget
 
 from queuectl_magics.commands import watching
 from queuectl_magics.commands.verb import Session
 from queuectl_magics.job import State
 from queuectl_magics.jobqueue import JobQueue
 from queuectl_magics.jobqueue.live import TABLES_MAX, QueueSource
+from queuectl_magics.views.live.pusher import the_pusher
+from queuectl_magics.views.live.table import LiveTable
 
 
 @pytest.fixture
@@ -63,13 +67,34 @@ def test_deeds_skip_what_does_not_fit(queue):
     assert {State.PENDING} == {job.state for job in queue.jobs()}
 
 
-def test_tables_of_cells_that_ran_again_hear_of_no_more_cells(queue, monkeypatch):
+def test_click_on_cancel_does_not_wait_for_the_end_of_the_job(queue, monkeypatch):
+    """The thread that takes clicks takes the next one at once, though no worker is there."""
+    asked = []
+    monkeypatch.setattr(queue, "cancel", lambda *ids, **more: asked.append((ids, more)))
+    queue.enqueue("a")
+
+    assert 1 == QueueSource(queue).cancel(["1"])
+    assert [(("1",), {"wait": False})] == asked
+
+
+@pytest.fixture
+def shell(monkeypatch) -> SimpleNamespace:
+    """What a live table asks of IPython in a kernel; `published` is what was shown."""
+    made = SimpleNamespace(kernel=object(), published=[])
+    made.events = EventManager(made, {"post_run_cell": lambda _: None})
+    made.display_pub = SimpleNamespace(publish=lambda **keys: made.published.append(keys))
+    monkeypatch.setattr("IPython.core.getipython.get_ipython", lambda: made)
+    return made
+
+
+def live_tables() -> set[LiveTable]:
+    """Return the tables that are there."""
+    gc.collect()
+    return set(the_pusher()._tables)
+
+
+def test_tables_of_cells_that_ran_again_hear_of_no_more_cells(queue, shell):
     """Each run of the cell makes another one; the newest of them are brought up to date."""
-    published: list[dict[str, Any]] = []
-    shell = SimpleNamespace(kernel=object())
-    shell.events = EventManager(shell, {"post_run_cell": lambda _: None})
-    shell.display_pub = SimpleNamespace(publish=lambda **keys: published.append(keys))
-    monkeypatch.setattr("IPython.core.getipython.get_ipython", lambda: shell)
     for _ in range(3 * TABLES_MAX):
         queue.live()._ipython_display_()
     shown = queue.live()
@@ -79,10 +104,39 @@ def test_tables_of_cells_that_ran_again_hear_of_no_more_cells(queue, monkeypatch
     for _ in range(TABLES_MAX):
         queue.live()._ipython_display_()
     queue.enqueue("true")
-    published.clear()
+    shell.published.clear()
     shell.events.trigger("post_run_cell", None)
 
-    assert TABLES_MAX == len([keys for keys in published if keys["update"]])
+    assert TABLES_MAX == len([keys for keys in shell.published if keys["update"]])
+
+
+def test_tables_that_nobody_sees_any_more_are_freed(queue, shell):
+    """The newest few stay, and of those what the user closes goes, though `Out` has its value."""
+    before = live_tables()
+    values = [queue.live() for _ in range(2 * TABLES_MAX)]
+    for live in values:
+        live._ipython_display_()
+    newest = live_tables() - before
+    assert TABLES_MAX == len(newest)
+    del newest
+    Widget.close_all()
+
+    assert set() == live_tables() - before
+
+
+def test_picture_below_the_table_is_kept_up_to_date_on_ipykernel_7_0(frontend, monkeypatch):
+    """A thread belongs to no cell there: the picture is sent as by the cell of the table."""
+    monkeypatch.setattr("IPython.core.getipython.get_ipython", lambda: frontend.shell)
+    frontend.run("%config QueueMagics.autostart = False\n%enqueue -o job true")
+    before = live_tables()
+    frontend.run("%queue_status --live")
+    [table] = live_tables() - before
+    frontend.shell.user_ns["job"].cancel()
+    frontend.sent.clear()
+    table.turn()
+
+    assert [True] == [sent.update for sent in frontend.sent]
+    assert "1 cancelled" in frontend.sent[0].text
 
 
 def test_pause_is_seen(queue):

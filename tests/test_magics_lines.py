@@ -6,6 +6,7 @@ import errno
 import itertools
 import os
 import threading
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -203,6 +204,29 @@ def test_two_hundred_lines_cost_nothing_while_nothing_changes(manual, seconds, m
         manual.run("1")
 
     assert ([], sent) == (read, len(manual.sent))
+
+
+def test_another_moment_alone_is_no_news(manual, seconds, monkeypatch):
+    """The line of a job that waits says as of when, but is not sent for that."""
+    manual.run("%enqueue -o job true")
+    first = manual.sent[-1].data["text/html"]
+    assert "as of " in first
+    later = clock.utc_now() + timedelta(hours=1)
+    monkeypatch.setattr(lines.clock, "utc_now", lambda: later)
+    seconds[0] += 1.01
+    manual.run("1")
+    assert 1 == len(manual.sent)
+
+    manual.run("job.queue.pause()")
+    seconds[0] += 1.01
+    manual.run("1")
+
+    moment = f"as of {later:%H:%M:%S} UTC"
+    assert (2, True, False) == (
+        len(manual.sent),
+        moment in manual.sent[-1].data["text/html"],
+        moment in first,
+    )
 
 
 def test_a_log_is_read_only_when_it_has_grown(manual, seconds, monkeypatch, until):

@@ -722,11 +722,36 @@ def test_script_is_one_module_and_colours_come_from_the_looks():
     assert [["pending", "○"], ["processing", "▶"]] == assets.looks()[:2]
 
 
-def test_names_that_may_be_properties_are_left_alone():
+def test_names_that_may_be_keys_are_left_alone():
     """A short name replaces a declared one only where it can be nothing else."""
-    pieces = ["const LIMIT_MS=5;const longName=x=>x.other;const other=longName(LIMIT_MS)"]
+    for code, short in {
+        "const LIMIT_MS=5;const other=x=>x.other;other(LIMIT_MS)": "const a=x=>x.other;a(5)",
+        "const one=1;const two=2;f(one,two,...two)": "const b=1;const a=2;f(b,a,...a)",
+        "const one=1;f({one,two})": "const one=1;f({one,two})",
+        "function f(one,[two]){g({one:two})}": "function f(one,[a]){g({one:a})}",
+        "const f=({one,two=3})=>one+two": "const f=({one,two=3})=>one+two",
+    }.items():
+        assert short == assets._shorten_names(code)
 
-    assert "const $a=x=>x.other;const other=$a(5)" == assets._shorten_names(pieces)
+
+def test_what_a_template_holds_is_code():
+    """Names in its braces are shortened too; its text and the strings in it are not."""
+    pieces = assets._split('f(`name ${name ? "name" : other}!`, "name")')
+
+    assert ["f(", "name ? ", " : other", ", ", ")"] == pieces[::2]
+    assert ["`name ${", '"name"', "}!`", '"name"'] == pieces[1::2]
+
+
+def test_neighbouring_declarations_share_one_word():
+    """What stands between two of them, a statement or a loop, keeps them apart."""
+    joined = {
+        "const a=1;let b={c:2};const[d]=e;": "let a=1,b={c:2},[d]=e;",
+        "const a=1;run();const b=2;": "let a=1;run();let b=2;",
+        "const f=()=>{run();};const b=2;": "let f=()=>{run();};let b=2;",
+        "for(const a of b)run(a);const c=2;": "for(let a of b)run(a);let c=2;",
+    }
+
+    assert list(joined.values()) == list(map(assets._join_declarations, joined))
 
 
 def test_without_a_kernel_there_is_no_second_road():

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from queuectl_magics.job import Attempt, JobRecord, State
+from queuectl_magics.job import TERMINAL, Attempt, JobRecord, State
 from queuectl_magics.presence import WorkerInfo
-from queuectl_magics.views import markup, words
+from queuectl_magics.views import markup, text, words
 from queuectl_magics.views.status import Status
 from queuectl_magics.views.style import STYLE
 
@@ -110,10 +110,39 @@ def test_line_tells_who_where_why_and_the_last_output():
     record = job(State.PROCESSING, name="train", attempt=1, started_at=AT - timedelta(seconds=192))
     read = Reader(markup.line_html(record, AT, "start\nepoch 3/10\n"))
 
-    assert "▶ processing job1 train 3 min 12 s · attempt 1 of 3 30% epoch 3/10" == (
-        read.text.partition("start")[0].strip()
+    told = "3 min 12 s · attempt 1 of 3 · as of 10:51:23 UTC 30% epoch 3/10"
+    assert f"▶ processing job1 train {told}" == read.text.partition("start")[0].strip()
+    assert {"value": "0.300", "max": "1", "title": "progress of job job1"}.items() <= (
+        dict(read.tags)["progress"].items()
     )
-    assert {"value": "0.300", "max": "1"}.items() <= dict(read.tags)["progress"].items()
+
+
+@pytest.mark.parametrize(
+    ("tail", "done", "said"),
+    [
+        ("::progress 0.42 third file", "0.420", "42% third file"),
+        ("\rget a 10% of it\rget a 20% of it", "0.200", "get a 20% of it"),
+        ("epoch 3/10\na warning\n", "0.300", "a warning"),
+    ],
+)
+def test_progress_is_read_from_the_output_as_it_is(tail, done, said):
+    """The line of a job and the live table understand the same, also of what was overwritten."""
+    record = job(State.PROCESSING, attempt=1, started_at=AT - timedelta(seconds=192))
+    read = Reader(markup.line_html(record, AT, tail))
+
+    assert done == dict(read.tags)["progress"]["value"]
+    assert said in read.text
+    assert said == text.line(record, AT, tail).rpartition(" · ")[2]
+
+
+@pytest.mark.parametrize("state", State)
+def test_line_says_when_it_was_so_until_the_job_is_over(state):
+    """A notebook that is opened a week later holds the last line; what is over stays so."""
+    read = Reader(markup.line_html(job(state, **RAN), AT))
+    moments = [attributes["datetime"] for tag, attributes in read.tags if tag == "time"]
+
+    assert ([] if state in TERMINAL else ["2026-11-24T10:51:23Z"]) == moments
+    assert (state not in TERMINAL) == ("as of 10:51:23 UTC" in read.text)
 
 
 def test_output_of_several_lines_can_be_unfolded():

@@ -51,7 +51,7 @@ FFMPEG_HEAD = "Input #0, mov:\n  Duration: 00:01:40.00, start: 0.000000, bitrate
 )
 def test_progress_is_read_only_where_it_is_meant(output, done):
     """Bars and counters that programs print are understood; other percentages are not guessed."""
-    assert pytest.approx(done) == progress.progress(output)
+    assert pytest.approx(done) == progress.read(output).progress
 
 
 def test_ffmpeg_is_measured_against_the_duration_at_its_beginning():
@@ -69,6 +69,12 @@ def test_announced_progress_is_shown_as_its_message():
 def test_last_line_is_the_last_state_of_what_was_overwritten():
     """A line that was rewritten a hundred times shows as it is now."""
     assert "two" == progress.read("zero\none\rtwo\n\n").line
+
+
+@pytest.mark.parametrize("blank", ["\x1b[0m\n", " 99%|█|\r\x1b[K", "\r \r"])
+def test_what_leaves_nothing_to_see_is_no_last_line(blank):
+    """A colour that is reset, a bar that is wiped away: the line before was the last."""
+    assert ("all well", None) == progress.read(f"all well\n{blank}")
 
 
 def test_later_lines_do_not_hide_how_far_it_is():

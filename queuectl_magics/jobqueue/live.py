@@ -13,7 +13,9 @@ import contextlib
 import os
 from collections import deque
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Any
+from weakref import ReferenceType, ref
 
 from queuectl_magics import clock, output
 from queuectl_magics.errors import QueuectlError, RefusedError
@@ -35,8 +37,8 @@ RETRYABLE = states_that_take(Retried) - {State.COMPLETED}  # what went well is n
 TRIES = 3
 
 
-# Of the newest tables: by what each of them hears of the end of a cell.
-_hooks: deque[tuple[Any, Callable[..., None]]] = deque()
+# Of the newest tables: the events of its shell, what it hears the end of a cell by, its widget.
+_hooks: deque[tuple[Any, Callable[..., None], ReferenceType[Any]]] = deque()
 
 
 class QueueSource:
@@ -82,7 +84,8 @@ class QueueSource:
     def cancel(self, ids: Iterable[str]) -> int:
         """Call off those of these jobs that can be, and return how many."""
         fits = lambda job: job.state in CANCELLABLE and job.stopping is None  # noqa: E731
-        return self._change(ids, fits, self._queue.cancel)
+        # who asks may be the thread that takes clicks: it does not wait for a job's grace
+        return self._change(ids, fits, partial(self._queue.cancel, wait=False))
 
     def retry(self, ids: Iterable[str]) -> int:
         """Retry those of these jobs that can be, and return how many."""
@@ -132,7 +135,6 @@ class Live:
         self._shown: object = None
         self._refreshed_at_s = 0.0
         self._publish: Callable[..., Any] | None = None
-        self.widget: Any = None
 
     @property
     def status(self) -> Status:
@@ -156,21 +158,19 @@ class Live:
         if shell is None or not hasattr(shell, "kernel") or self._queue.plain:
             print(self.text())  # noqa: T201 - the main thread, as the value of its cell
             return
-        from queuectl_magics.views.live import widget
+        from queuectl_magics.views.live.widget import make
 
         self._publish = shell.display_pub.publish
-        self.widget = widget.make(QueueSource(self._queue), on_turn=self._refresh)
-        bundle: Any = self.widget._repr_mimebundle_()
+        # not kept here: IPython keeps the value of each cell, and a widget that is closed must go
+        widget = make(QueueSource(self._queue), on_turn=self._refresh)
+        bundle: Any = widget._repr_mimebundle_()
         data, metadata = bundle if isinstance(bundle, tuple) else (bundle, {})
         self._publish(data={**data, "text/plain": self._one_line()}, metadata=metadata)
         self._send_still(update=False)
         shell.events.register("post_run_cell", self._after_cell)
-        _hooks.append((shell.events, self._after_cell))
+        _hooks.append((shell.events, self._after_cell, ref(widget)))
         if len(_hooks) > TABLES_MAX:  # a cell that is run again leaves a table that nobody sees
-            events, hook = _hooks.popleft()
-            if (events, hook) not in _hooks:  # the same one may have been shown again since
-                with contextlib.suppress(ValueError):
-                    events.unregister("post_run_cell", hook)
+            _drop_oldest()
 
     def _one_line(self) -> str:
         return f"Live table of {self._queue.home}"
@@ -193,9 +193,19 @@ class Live:
         seq = self._queue.store.seq
         if seq == self._shown:
             return
-        self._shown, self._refreshed_at_s = seq, clock.monotonic_s()
         status = self.status
         data = {"text/plain": still.as_text(status), "text/html": still.as_html(status)}
         assert self._publish is not None
         transient = {"display_id": self._display_id}
         self._publish(data=data, transient=transient, update=update)
+        self._shown, self._refreshed_at_s = seq, clock.monotonic_s()  # if that went well
+
+
+def _drop_oldest() -> None:
+    """Let the oldest table go: what was shown of it in its place is the picture."""
+    events, hook, widget = _hooks.popleft()
+    if all((events, hook) != other[:2] for other in _hooks):  # it may have been shown again since
+        with contextlib.suppress(ValueError):
+            events.unregister("post_run_cell", hook)
+    if (found := widget()) is not None:
+        found.close()

@@ -70,6 +70,7 @@ class _Line:
         self.is_over = False
         self.is_unsure = False
         self._seen: object = None
+        self._told: object = None
         self._tail = ""
         self._began_at_s = clock.monotonic_s()
         self._drawn_at_s = 0.0
@@ -105,9 +106,10 @@ class _Line:
             "text/plain": text.line(record, now, self._tail, why=why),
             "text/html": markup.line_html(record, now, self._tail, why=why),
         }
-        if bundle == self.sent:
+        told = {**bundle, "text/html": bundle["text/html"].replace(markup.as_of(now), "")}
+        if told == self._told:  # another moment alone is no news
             return False
-        self.sent, self._sent_at_s = bundle, now_s
+        self.sent, self._told, self._sent_at_s = bundle, told, now_s
         return True
 
     def look_plainly(self) -> None:

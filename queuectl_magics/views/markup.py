@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from datetime import datetime
 from html import escape
 
-from queuectl_magics.job import JobRecord, State
+from queuectl_magics.job import TERMINAL, JobRecord, State
 from queuectl_magics.presence import WorkerInfo
-from queuectl_magics.views.progress import progress
+from queuectl_magics.views import progress
 from queuectl_magics.views.reason import brief
 from queuectl_magics.views.status import Status, choose
 from queuectl_magics.views.style import STYLE
@@ -72,17 +72,32 @@ def line_html(
     """
     if plain:
         return _view(f'<div class="qm-line">job · <code>{_safe(heading(record))}</code></div>')
+    said = progress.read(tail or "")
     lines = [shorten(last, TAIL_CELLS_MAX) for last in last_lines(tail, TAIL_LINES_MAX)]
+    if last := shorten(said.line, TAIL_CELLS_MAX):
+        lines[-1:] = [last]
     time = standing(record, now).removeprefix(record.state.value).strip()
-    told = " · ".join(text for text in (time, brief(record, now) if why is None else why) if text)
+    moment = "" if record.state in TERMINAL else as_of(now)
+    told = [_safe(time), _safe(brief(record, now) if why is None else why), moment]
     parts = [
         _state(record.state),
         f'<span class="qm-who"><b>{_safe(record.id)}</b> {_title(record)}</span>',
-        f'<span class="qm-quiet">{_safe(told)}</span>' if told else "",
-        _progress(record, lines),
+        f'<span class="qm-quiet">{" · ".join(filter(None, told))}</span>' if any(told) else "",
+        _progress(record, said.progress),
         _tail(lines),
     ]
     return _view(f'<div class="qm-line">{" ".join(part for part in parts if part)}</div>')
+
+
+def as_of(now: datetime) -> str:
+    """Return what tells of an unfinished job's line when it was so: it may stand in a file.
+
+    Example:
+        '<time datetime="2026-11-24T10:51:23Z" …>as of 10:51:23 UTC</time>'
+
+    """
+    whole = stamp(now)
+    return f'<time datetime="{whole}" title="{whole}">as of {whole[-9:-1]} UTC</time>'
 
 
 def jobs_html(records: Sequence[JobRecord], now: datetime) -> str:
@@ -223,12 +238,12 @@ def _title(record: JobRecord) -> str:
     return f"<code>{_safe(shorten(record.command, TITLE_CELLS_MAX))}</code>"
 
 
-def _progress(record: JobRecord, lines: Sequence[str]) -> str:
-    done = progress(lines[-1]) if lines and record.state is State.PROCESSING else None
-    if done is None:
+def _progress(record: JobRecord, done: float | None) -> str:
+    if done is None or record.state is not State.PROCESSING:
         return ""
-    css = LOOKS[record.state].css
-    return f'<progress class="{css}" value="{done:.3f}" max="1">{done:.0%}</progress>'
+    # a title is its name for who cannot see it: the sanitiser takes an aria-label away
+    named = f'class="{LOOKS[record.state].css}" title="progress of job {_safe(record.id)}"'
+    return f'<progress {named} value="{done:.3f}" max="1">{done:.0%}</progress>'
 
 
 def _tail(lines: Sequence[str]) -> str:

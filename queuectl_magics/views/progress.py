@@ -63,14 +63,14 @@ def read(tail: str, head: str = "") -> Said:
         0.45
         >>> read("::progress 0.42 reading the third file")
         Said(line='42% reading the third file', progress=0.42)
+        >>> read("epoch 3/10 loss=0.2").progress, read("accuracy 93 %").progress
+        (0.3, None)
 
     """
-    lines = [line for line in tail[-LINES_MAX * LINE_CHARS_MAX :].split("\n") if line.strip()]
-    if not lines:
-        return Said("", None)
+    lines = [(line, _state(line)) for line in tail[-LINES_MAX * LINE_CHARS_MAX :].split("\n")]
+    lines = [(line, state) for line, state in lines if _ESCAPE.sub("", state).strip()]
     last, shown = "", None
-    for line in reversed(lines[-LINES_MAX:]):
-        state = line.rstrip("\r").rpartition("\r")[2][:LINE_CHARS_MAX]
+    for line, state in reversed(lines[-LINES_MAX:]):
         said = _SAID.match(state)
         done = _announced(said) if said else _found(line, state, head)
         if shown is None:
@@ -81,17 +81,9 @@ def read(tail: str, head: str = "") -> Said:
     return Said(last, None)
 
 
-def progress(line: str) -> float | None:
-    """Read how far a program is from a line that it printed, from 0 to 1; None if it says nothing.
-
-    Example:
-        >>> progress(" 45%|████▌     | 45/100 [00:12<00:14]"), progress("epoch 3/10 loss=0.2")
-        (0.45, 0.3)
-        >>> progress("accuracy 93 %") is None
-        True
-
-    """
-    return read(line).progress
+def _state(line: str) -> str:
+    r"""Return what is left of a line that was overwritten with `\r`."""
+    return line.rstrip("\r").rpartition("\r")[2][:LINE_CHARS_MAX]
 
 
 def _announced(said: re.Match[str]) -> float | None:

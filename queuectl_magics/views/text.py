@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 
 from queuectl_magics.job import Attempt, JobRecord, State
+from queuectl_magics.views import progress
 from queuectl_magics.views.reason import brief, cause
 from queuectl_magics.views.status import Status
 from queuectl_magics.views.words import (
@@ -25,7 +26,6 @@ from queuectl_magics.views.words import (
     due,
     duration,
     heading,
-    last_lines,
     memory,
     one_line,
     shorten,
@@ -134,7 +134,7 @@ def line(
         f"{symbol} {one_line(record.id)} {heading(record)}",
         standing(record, now),
         shorten(brief(record, now) if why is None else why, TAIL_CELLS),
-        *(shorten(last, TAIL_CELLS) for last in last_lines(tail)),
+        shorten(progress.read(tail or "").line, TAIL_CELLS),
     ]
     text = " · ".join(part for part in parts if part)
     if width is not None:

@@ -26,7 +26,8 @@ KERNEL = """([script, about]) => {
   };
   const pack = (value) => new Response(new Blob([JSON.stringify(value)]).stream()
     .pipeThrough(new CompressionStream("deflate"))).arrayBuffer();
-  const hear = window.hear = (message, packed) => ears["msg:custom"](message, packed && [packed]);
+  const hear = window.hear = (message, packed) =>
+    ears["msg:custom"]?.(message, packed && [packed]);
   window.tell = async (message, body) => hear(message, body && (await pack(body)));
   window.lose = () => ears["comm_live_update"]();
   const address = URL.createObjectURL(new Blob([script], { type: "text/javascript" }));
@@ -307,6 +308,23 @@ def test_order_holds_under_the_pointer(page):
     assert ["2", "3", "1"] == page.ids()
 
 
+def test_order_holds_when_the_table_grows(page):
+    """A log that is opened makes it higher; the row under the pointer stays where it is."""
+    page.snapshot(job("1", 1, line="one"), job("2", 1, line="two"), job("3", 1))
+    page.page.get_by_text("two").hover()
+    page.delta(changed=[changed(job("1", 2))])
+    page.page.get_by_text("1 changed").wait_for()
+    page.page.get_by_text("two").click()
+    page.page.locator(".qlog").wait_for()
+    page.page.evaluate(  # it is seen to have grown in one frame, and painted in the next
+        """async () => {
+          for (const _ of "abc") await new Promise((done) => requestAnimationFrame(done));
+        }"""
+    )
+
+    assert ["1", "2", "3"] == page.ids()
+
+
 def test_everything_can_be_done_by_keyboard(page):
     """Move, open a log, cancel, search, leave: no pointer is needed, and no key gets out."""
     page.page.evaluate(
@@ -321,6 +339,9 @@ def test_everything_can_be_done_by_keyboard(page):
         page.page.keyboard.press(key)
     page.page.locator(".qlog").wait_for()
     assert "2" == page.sent("follow")[-1]["job"]
+    page.page.keyboard.press("c")
+    page.page.get_by_text("c again to cancel 2").wait_for()
+    assert [] == page.sent("cancel")
     page.page.keyboard.press("c")
     page.page.keyboard.press("End")
     page.page.keyboard.press("r")
@@ -353,7 +374,7 @@ def test_expected_time_is_the_median_of_earlier_runs_of_the_command(page):
     page.snapshot(*runs, job("9", 1, command="make all", started=996_000))
 
     cell = page.page.locator(".qport .s1 .c-elapsed")
-    assert "typical: 10 s" == cell.get_attribute("title")
+    assert cell.get_attribute("title").endswith(" s · typical: 10 s")
     assert cell.locator(".qleft").inner_text() in ("~6 s left", "~5 s left")
 
 
@@ -364,8 +385,35 @@ def test_commands_without_a_word_in_common_are_not_alike(page):
         job("2", 1, command="./train", started=900_000),
     )
 
-    assert "" == page.page.locator(".qport .s1 .qdone").inner_text()
+    assert "" == page.page.locator(".qport .s1 .qfar").inner_text()
     assert page.page.locator(".qport .s1 .qfill").is_hidden()
+
+
+def test_all_that_is_left_takes_no_less_than_any_job_that_is_left(page):
+    """The pace of the jobs before tells of what waits; of what runs, it tells itself."""
+    ended = [job(str(n), 2, finished=999_000) for n in range(3)]
+    slow = job("7", 1, started=990_000, progress=0.05)
+    page.snapshot(*ended, slow)
+    page.page.locator(".qpace").get_by_text("~4 min left").wait_for()
+    page.snapshot(*ended, slow, job("8"))
+    page.page.locator(".qpace").get_by_text("~4 min left").wait_for()
+    page.snapshot(*ended, job("7", 1, started=990_000, progress=0.9), job("8"))
+    page.page.locator(".qpace").get_by_text("~7 s left").wait_for()
+
+
+def test_nobody_knows_when_jobs_end_that_say_nothing_or_are_not_due(page):
+    """Where nothing can start, the pace of the jobs before says nothing."""
+    ended = [job(str(n), 2, finished=999_000) for n in range(3)]
+    page.snapshot(*ended, job("7", 1, command="./x"), job("8", due=5_000_000))
+    page.wait("document.querySelector('.qpace').innerText === '18/min'")
+
+
+def test_head_says_what_keeps_jobs_from_starting(page):
+    """All slots are busy, or nobody works."""
+    page.snapshot(job("1", 1), job("2"), queue={"paused": False, "workers": 1, "slots": 1})
+    page.page.get_by_text("0 of 2 over · 1 of 1 slot busy · 1 worker", exact=True).wait_for()
+    page.snapshot(job("1", 1), job("2"), queue={"paused": False, "workers": 0, "slots": 0})
+    page.page.get_by_text("0 of 2 over · no worker is running", exact=True).wait_for()
 
 
 def test_paused_queue_has_no_time_left(page):
@@ -376,6 +424,19 @@ def test_paused_queue_has_no_time_left(page):
     page.page.locator(".qpace").get_by_text("left").wait_for()
     page.snapshot(*ended, job("9"), queue={**running, "paused": True})
     page.wait("document.querySelector('.qpace').innerText === '18/min'")
+
+
+def test_narrow_rows_say_why_before_what_was_printed(page):
+    """There is no column for the cause there."""
+    page.page.set_viewport_size({"width": 600, "height": 800})
+    page.snapshot(job("1", 4, cause="exit 3", line="bye"))
+
+    page.page.get_by_text("exit 3 · bye").wait_for()
+
+
+def test_search_has_a_name(page):
+    """Also where a placeholder counts for none."""
+    page.page.get_by_role("searchbox", name="Search command, name or output").wait_for()
 
 
 def test_words_of_a_row_are_apart_for_who_cannot_see(page):
@@ -389,13 +450,17 @@ def test_words_of_a_row_are_apart_for_who_cannot_see(page):
 
 
 @pytest.mark.parametrize("width", [1000, 320])
-def test_order_note_covers_no_button(page, width):
-    """Who aims at a button must be able to hit it."""
+def test_order_note_covers_no_button_and_no_heading(page, width):
+    """Who aims at a button must be able to hit it, and who reads sees what a column holds."""
     page.page.set_viewport_size({"width": width, "height": 800})
     page.snapshot(*(job(str(n), 1) for n in range(1, 20)))
     page.page.locator(".qport .qrow:not([hidden])").first.hover()
     page.delta(changed=[changed(job("2", 2))])
-    page.page.get_by_text("1 changed").wait_for()
+    held = page.page.get_by_text("order held · 1 changed · update")
+    held.wait_for()
+    box = "(node) => node.getBoundingClientRect()"
+    grid = page.page.locator(".qgrid").evaluate(box)
+    assert held.evaluate(box)["top"] >= grid["bottom"]
     page.page.get_by_role("button", name="cancel job 1", exact=True).click(timeout=2000)
     page.wait("window.sent.some((m) => m.op === 'cancel')")
 
@@ -414,6 +479,21 @@ def test_heads_stand_above_their_columns(page, width):
     assert page.page.evaluate(lefts, ".qheads") == page.page.evaluate(
         lefts, ".qport .qrow:first-child"
     )
+
+
+def test_click_on_the_last_line_opens_the_log(page):
+    """A pointer needs no key for it, nor two clicks; and two clicks mark no word."""
+    page.snapshot(job("1", 1, line="one two"), job("2", 1, line="three four"))
+    page.page.get_by_text("make 1").click()
+    assert [] == page.sent("follow")
+    assert "qgrid" == page.page.evaluate("document.activeElement.className")
+    page.page.get_by_text("three four").click()
+    page.page.locator(".qlog").wait_for()
+    assert ["2"] == [message["job"] for message in page.sent("follow")]
+    page.page.get_by_text("make 1").dblclick()
+
+    assert "1" == page.sent("follow")[-1]["job"]
+    assert "" == page.page.evaluate("getSelection().toString()")
 
 
 def test_log_follows_until_the_reader_scrolls_up(page):
@@ -488,6 +568,43 @@ def test_colours_of_a_log_become_styles_and_nothing_else(page):
     assert "rgb(1, 2, 3)" == page.page.get_by_text("rgb").last.evaluate(
         "(n) => getComputedStyle(n).color"
     )
+
+
+CONTRAST = """(node) => {
+  const paint = document.createElement("canvas").getContext("2d");
+  const light = (colour) => {
+    paint.fillStyle = colour; paint.fillRect(0, 0, 1, 1);
+    return [...paint.getImageData(0, 0, 1, 1).data].slice(0, 3).map((part) => part / 255)
+      .map((v) => (v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4))
+      .reduce((sum, v, k) => sum + v * [0.2126, 0.7152, 0.0722][k], 0);
+  };
+  const style = getComputedStyle(node);
+  const [a, b] = [style.color, style.backgroundColor].map(light).sort((a, b) => b - a);
+  return (a + 0.05) / (b + 0.05);
+}"""
+
+
+@pytest.mark.parametrize("is_light", [True, False])
+def test_text_of_a_log_can_be_read_on_every_background(page, is_light):
+    """Whatever two colours a program puts on each other, and when it swaps them."""
+    dark = "body { --jp-layout-color1: #111; --jp-ui-font-color0: #fff }"
+    page.page.add_style_tag(content="p {}" if is_light else dark)
+    page.page.evaluate("(light) => (document.body.dataset.jpThemeLight = light)", is_light)
+    page.snapshot(job("1", 1))
+    page.page.locator(".qport .qrow").first.dblclick()
+    page.wait("window.sent.some((m) => m.op === 'follow')")
+    grounds = [*map(str, range(40, 47)), "48;2;0;0;0", "48;2;255;255;255", "7", "31;7"]
+    codes = [f"{ink};{ground}" for ink in (30, 33, 37) for ground in grounds]
+    lines = [f"\x1b[{code}m{code}\x1b[0m" for code in codes]
+    view = page.sent("follow")[0]["view"]
+    head = {"kind": "log", "view": view, "job": "1", "attempt": 1, "begun": False, "rest": ""}
+    page.tell({**head, "lines": lines})
+    page.page.locator(".qtext").get_by_text(codes[-1], exact=True).wait_for()
+    spans = page.page.locator(".qtext span").all()
+
+    assert len(codes) == len(spans)
+    assert all("color-mix" in (span.get_attribute("style") or "") for span in spans)
+    assert 4.5 <= min(span.evaluate(CONTRAST) for span in spans)
 
 
 def test_hundred_thousand_jobs_are_a_few_dozen_elements(page):

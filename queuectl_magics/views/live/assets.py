@@ -4,15 +4,20 @@
 given one module. They are laid end to end, in the order of `PARTS`; their imports of each other
 fall away, and so do comments and indentation, which only readers need. The rules here: every part
 is a module that works as it stands; a comment has a line of its own; a division has spaces around
-it, a regular expression none; no template inside a template; no two parts use the same name; and
-colours, words and symbols come from `words.LOOKS` alone.
+it, a regular expression none; no template or brace inside the braces of a template; no two parts
+declare the same name, and none one that is the browser's; and colours, words and symbols come from
+`words.LOOKS` alone.
 """
 
 from __future__ import annotations
 
 import re
+from collections import Counter
+from collections.abc import Iterator
 from functools import cache
 from importlib.resources import files
+from itertools import product
+from string import ascii_letters
 
 from queuectl_magics.views.style import DARK
 from queuectl_magics.views.words import LOOKS
@@ -25,10 +30,15 @@ _COMMENT = re.compile(r"^\s*//.*\n", re.MULTILINE)
 _LITERAL = re.compile(r'("(?:[^"\\\n]|\\.)*"|`[^`]*`|(?<=[\s(])/(?![\s/*])(?:[^/\\\n]|\\.)+/\w*)')
 _SPACE = re.compile(r"\s*([{}()\[\];,:?=<>+*/&|!%-])\s*")
 _NEEDLESS = re.compile(r"[,;]([}\])])|\((\w+)\)(?==>)")
+_IN_BRACES = re.compile(r"(?<=\$\{)([^{}]*)(?=\})")
 _DECLARED = re.compile(
-    r"(?:^|[;}])(?:const|let|async function|function) ?(\w+(?=[=(])|\[[\w,]+\](?==))"
+    r"(?:^|[;}])(?:const|let|async function|function) ?(?:(\w+)(?=[=(])|(\[[\w,]+\])(?==))"
 )
+_GIVEN = re.compile(r"function ?\w*\(([^()]*)\)|\(([^()]*)\)=>|(?<![\w.])(\w+)=>")
 _NUMBER = re.compile(r"const ([A-Z_]+)=([\d.]+);")
+# What declares and is followed by another of its kind: between them no statement ends, and no
+# block that holds one. `for(let` does not count.
+_NEIGHBOURS = re.compile(r"(?<![\w(])(let[ \[{](?:[^;{}]|\{[^;{}]*\})+);let ?")
 _CSS_COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
 _CSS_SPACE = re.compile(r"\s*([{};,>])\s*|(?<=[\w-]):\s+|\s+")
 
@@ -38,33 +48,72 @@ def script() -> str:
     """Return the one module that the browser runs."""
     parts = [_part(f"{name}.js") for name in PARTS]
     whole = "".join(_EXPORT.sub("", _IMPORT.sub("", part)) for part in parts)
-    pieces = _LITERAL.split(_COMMENT.sub("", whole))
-    pieces[::2] = [_SPACE.sub(r"\1", re.sub(r"\s+", " ", code)) for code in pieces[::2]]
-    return _NEEDLESS.sub(r"\1\2", _shorten_names(pieces))
+    pieces = _split(_COMMENT.sub("", whole))
+    code = "\0".join(_SPACE.sub(r"\1", re.sub(r"\s+", " ", code)) for code in pieces[::2])
+    code = _join_declarations(_shorten_names(code))
+    pieces[::2] = code.split("\0")
+    return _NEEDLESS.sub(r"\1\2", "".join(pieces))
 
 
-def _shorten_names(pieces: list[str]) -> str:
+def _split(text: str) -> list[str]:
+    """Return code and literals in turn; what a template holds in braces is code."""
+    pieces = _LITERAL.split(text)
+    for place in reversed(range(1, len(pieces), 2)):
+        if pieces[place].startswith("`"):
+            parts = enumerate(_IN_BRACES.split(pieces[place]))
+            split = [_LITERAL.split(part) if number % 2 else [part] for number, part in parts]
+            pieces[place : place + 1] = [piece for part in split for piece in part]
+    return pieces
+
+
+def _shorten_names(code: str) -> str:
     """Put numbers for their names, and short names where nothing else can be meant.
 
-    *pieces* are code and literals in turn. A name that is also that of a property, or may be a
-    short form of one, or stands in a literal, is left alone.
+    A name that is also a key somewhere, or the short form of one, is left alone; as that of a
+    property, after a dot, it stays.
     """
-    code, literals = "\0".join(pieces[::2]), " ".join(pieces[1::2])
     for name, value in _NUMBER.findall(code):
         code = re.sub(rf"\b{name}\b", value, code.replace(f"const {name}={value};", ""))
-    declared = [name for names in _DECLARED.findall(code) for name in re.findall(r"\w+", names)]
-    for number, name in enumerate(dict.fromkeys(declared)):
-        other = rf"\.{name}\b|\b{name}:|[{{,]{name}[,}}]"
-        if not re.search(other, code) and not re.search(rf"\b{name}\b", literals):
-            code = re.sub(rf"(?<!\w){name}(?!\w)", f"${_digits(number)}", code)
-    pieces[::2] = code.split("\0")
-    return "".join(pieces)
+    found = (" ".join(groups) for groups in (*_DECLARED.findall(code), *_GIVEN.findall(code)))
+    uses = Counter(re.findall(r"\w+", code))
+    names = sorted({*re.findall(r"\w{3,}", " ".join(found))}, key=lambda name: (-uses[name], name))
+    short = _unknown_names(code)
+    for name in (name for name in names if not _is_key(name, code)):
+        code = re.sub(rf"(?<!(?<!\.\.)\.)\b{name}\b", next(short), code)
+    return code
 
 
-def _digits(number: int) -> str:
-    """Return *number* in letters: a to z, then ba, bb and so on."""
-    rest, digit = divmod(number, 26)
-    return (_digits(rest) if rest else "") + chr(ord("a") + digit)
+def _unknown_names(code: str) -> Iterator[str]:
+    """Yield the names of one letter, then those of two, that mean nothing in *code*."""
+    known = {*re.findall(r"\w+", code), "do", "if", "in", "of"}
+    for letters in (ascii_letters, product(ascii_letters, repeat=2)):
+        yield from (name for name in map("".join, letters) if name not in known)
+
+
+def _is_key(name: str, code: str) -> bool:
+    """Say whether *name* stands before a colon, or in braces, alone or with a default."""
+    alone = rf"[{{,]{name}(?=[,}}])|(?:,|(?<![)>e])\{{){name}(?==)"
+    return bool(re.search(rf"(?<![\w?]){name}:", code)) or any(
+        _opened_by(code[: found.start() + 1]) == "{" for found in re.finditer(alone, code)
+    )
+
+
+def _opened_by(code: str) -> str:
+    """Return the last bracket that is open at the end of *code*."""
+    depth = 0
+    for sign in reversed(code):
+        depth += (sign in ")]}") - (sign in "([{")
+        if depth < 0:
+            return sign
+    return ""
+
+
+def _join_declarations(code: str) -> str:
+    """Let neighbours share one `let`, which serves as well where nobody assigns again."""
+    code, joined = re.sub(r"\bconst(?=[ \[{])", "let", code), 1
+    while joined:
+        code, joined = _NEIGHBOURS.subn(r"\1,", code)
+    return code
 
 
 @cache

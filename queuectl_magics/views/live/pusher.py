@@ -58,19 +58,23 @@ class Pusher:
 
     def _run(self) -> None:
         while True:
-            with self._lock:
-                watched = [table for table in self._tables if table.is_watched()]
-            for table in watched:
-                try:
-                    table.turn()
-                except Exception as error:  # noqa: BLE001 - this thread has nobody to raise to
-                    with contextlib.suppress(Exception):  # it may be sending that has failed
-                        table.stumble(error)
-            if not watched:
+            if not self._give_turns():
                 self._bell.wait()
             elif self._bell.wait(TURN_S):
                 time.sleep(POKED_TURN_S)
             self._bell.clear()
+
+    def _give_turns(self) -> bool:
+        """Give each watched table a turn, hold none of them, and say whether there was one."""
+        with self._lock:
+            watched = [table for table in self._tables if table.is_watched()]
+        for table in watched:
+            try:
+                table.turn()
+            except Exception as error:  # noqa: BLE001 - this thread has nobody to raise to
+                with contextlib.suppress(Exception):  # it may be sending that has failed
+                    table.stumble(error)
+        return bool(watched)
 
 
 @cache

@@ -10,43 +10,44 @@ another thread while a cell runs, so it never prints, displays or touches the sh
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
+
+if TYPE_CHECKING:
+    from queuectl_magics.views.live.table import LiveTable
 
 REQUEST = "queuectl_request"
 REPLY = "queuectl_reply"
 
-Answer = Callable[[dict[str, Any]], dict[str, Any]]
 
+def open_road() -> tuple[str, WeakValueDictionary[str, LiveTable]]:
+    """Return the kernel's name for the page, or '', and where a table is found by its own name.
 
-def open_road() -> tuple[str, dict[str, Answer]]:
-    """Return the kernel's name for the page, and where a table leaves its answer; '' without one.
-
-    The dictionary belongs to the kernel that runs now: name → who answers.
+    A table lives for as long as its widget: it is not kept here.
     """
     kernel_class: Any = getattr(sys.modules.get("ipykernel.kernelbase"), "Kernel", None)
     if kernel_class is None or not kernel_class.initialized():
-        return "", {}
+        return "", _tables()
     kernel = kernel_class.instance()
     file = kernel.config.get("IPKernelApp", {}).get("connection_file", "")
     name = Path(str(file)).stem.removeprefix("kernel-")
-    answers = _answers()
+    tables = _tables()
 
     def answer(stream: Any, ident: Any, parent: dict[str, Any]) -> None:
         content = parent["content"]
-        found = answers.get(content.get("table", ""))
-        reply = found(content) if found else {"kind": "unknown"}
+        found = tables.get(content.get("table", ""))
+        reply = found.answer(content) if found else {"kind": "unknown"}
         kernel.session.send(stream, REPLY, reply, parent, ident=ident)
 
     kernel.control_handlers[REQUEST] = answer
-    return name, answers
+    return name, tables
 
 
 @cache
-def _answers() -> dict[str, Answer]:
-    return {}
+def _tables() -> WeakValueDictionary[str, LiveTable]:
+    return WeakValueDictionary()
 
 
 def keep_first_road_open(widget: Any) -> None:

@@ -176,7 +176,7 @@ class LiveTable:
             if piece is not None:
                 self._send({"kind": "log", **piece})
         if changes.jobs or changes.gone:
-            self._on_turn()
+            self._in_a_cell(self._on_turn)
 
     def stumble(self, error: Exception) -> None:
         """Tell the viewers why nothing comes any more, and rest until one asks again."""
@@ -232,11 +232,14 @@ class LiveTable:
         return standing._asdict()
 
     def _send(self, content: dict[str, Any], packed: bytes | None = None) -> None:
-        buffers = None if packed is None else [packed]
+        self._in_a_cell(self._send_raw, content, None if packed is None else [packed])
+
+    def _in_a_cell(self, function: Callable[..., None], *args: object) -> None:
+        """Call what sends something; where no cell is known, as in the cell of this table."""
         try:
-            self._send_raw(content, buffers)
+            function(*args)
         except LookupError:  # ipykernel 7.0 knows no cell outside of a cell's own context
-            self._context.copy().run(self._send_raw, content, buffers)
+            self._context.copy().run(function, *args)
 
 
 def _now_ms() -> int:

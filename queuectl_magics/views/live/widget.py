@@ -35,7 +35,7 @@ def make(source: Source, on_turn: Callable[[], None] = lambda: None) -> Any:
         on_turn: called by the pusher's thread after each turn in which jobs had changed.
 
     """
-    kernel, answers = road.open_road()
+    kernel, tables = road.open_road()
     widget = LiveWidget()
     widget.about = {
         "title": one_line(source.title),
@@ -47,5 +47,5 @@ def make(source: Source, on_turn: Callable[[], None] = lambda: None) -> Any:
     table = LiveTable(source, widget.send, on_turn)
     road.keep_first_road_open(widget)
     widget.on_msg(table.hear)
-    answers[widget.model_id] = table.answer
+    tables[widget.model_id] = table
     return widget

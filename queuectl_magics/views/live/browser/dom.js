@@ -5,11 +5,14 @@
 
 export const count = (n) => n.toLocaleString("en-US");
 
-// Set what differs: a table that repaints ten times a second must not touch what stands.
+// Set what differs: a table that repaints ten times a second must not touch what stands. What aria
+// gives back is text.
 export function set(node, values) {
-  for (const key in values) if (node[key] !== values[key]) node[key] = values[key];
+  for (const key in values) if (`${node[key]}` !== `${values[key]}`) node[key] = values[key];
   return node;
 }
+
+export const write = (node, textContent) => set(node, { textContent });
 
 // Make an element: el("button.qchip.s1", { title: "…" }, child, "text").
 export function el(what, values, ...children) {

@@ -4,9 +4,9 @@
 // rule here: nothing moves under a pointer or a reading eye; while the pointer is over the rows, or
 // a key was pressed a moment ago, the order holds, and a note says how much has changed.
 
-import { button, coarse, count, duration, el, set, sign } from "./dom.js";
+import { button, coarse, count, duration, el, set, sign, write } from "./dom.js";
 import { capital } from "./head.js";
-import { deedFor, PENDING, PROCESSING, FAILED } from "./rows.js";
+import { deedFor, FITS, PROCESSING } from "./rows.js";
 
 const CELLS = ["state", "job", "command", "attempt", "elapsed", "line", "deed"];
 const HEADS = { line: "last line", deed: "" };
@@ -23,15 +23,26 @@ function makeRow(table) {
   const parts = {
     state: [sign("i.qsign"), el("span.qword"), el("span.qcause")],
     job: [el("b"), el("span.qname")],
-    elapsed: [el("span.qtook"), el("span.qdone"), el("span.qleft"), el("i.qfill", {}, el("i"))],
+    elapsed: [
+      el("span.qtook"),
+      el("span.qfar", {}, el("b"), el("span.qleft")),
+      el("i.qfill", {}, el("i")),
+    ],
     deed: [button("qdeed", "", () => table.deedOn(node.n), { tabIndex: -1 })],
   };
   const cells = CELLS.map((key) => el(`span.c-${key}`, { role: "gridcell" }, ...(parts[key] ?? [])));
   const node = el("div.qrow", { role: "row", id: `q${Math.random()}` }, ...cells);
   node.cell = Object.fromEntries(CELLS.map((key, k) => [key, cells[k]]));
   node.parts = parts;
-  node.onclick = ({ target }) => target.tagName !== "BUTTON" && table.activate(node.n);
+  node.onclick = ({ target }) => {
+    if (target === node.cell.line) table.openLog(node.n);
+    else if (target.tagName !== "BUTTON") table.activate(node.n);
+  };
   node.ondblclick = () => table.openLog(node.n);
+  // A double-click marks no word. (To return false here would take the focus from every click.)
+  node.onmousedown = (event) => {
+    if (event.detail > 1) event.preventDefault();
+  };
   return node;
 }
 
@@ -45,20 +56,21 @@ function drawTime({ cell, parts }, { rows }, n, now) {
   const known = done !== null;
   const part = Math.min(1, known ? done : usual && ran / usual);
   const slow = !known && part && ran > SLOW * usual;
-  const left = (known ? done && ran / done : usual) - ran;
+  const left = runs && rows.rest(n, now);
   const due = rows.due[n] - now;
 
   let told = ran ? duration(ran, runs) : "";
-  if (state === PENDING || state === FAILED) told = rows.due[n] ? "due now" : "";
-  if (told === "due now" && due > 0) told = `due in ${coarse(due)}`;
-  const [took, percent, rest, fill] = parts.elapsed;
-  set(took, { textContent: told });
+  if (!runs && FITS.cancel(state))
+    told = due > 0 ? `due in ${coarse(due)}` : rows.due[n] ? "due now" : "";
+  const [took, far, fill] = parts.elapsed;
+  const [percent, rest] = far.children;
+  write(took, told);
   const pace = slow ? `×${(ran / usual).toFixed(1)}` : "";
-  set(percent, { textContent: known ? `${Math.round(100 * done)}%` : pace });
-  set(rest, { textContent: part && left > 0 ? `~${coarse(left)} left` : "" });
+  write(percent, known ? `${Math.round(100 * done)}%` : pace);
+  write(rest, left ? `~${coarse(left)} left` : "");
   set(fill, { hidden: !part, className: `qfill${known ? "" : slow ? " slow" : " guess"}` });
   set(fill.firstChild.style, { width: `${(100 * part).toFixed(0)}%` });
-  set(cell.elapsed, { title: usual ? `typical: ${duration(usual)}` : "" });
+  set(cell.elapsed, { title: told + (usual ? ` · typical: ${duration(usual)}` : "") });
 }
 
 function drawRow(node, table, place, now) {
@@ -74,22 +86,23 @@ function drawRow(node, table, place, now) {
   set(node.style, { transform: `translateY(${place * table.rowHeight}px)` });
   set(node, {
     className: `qrow s${state}${chosen ? " active" : ""}`,
-    ariaRowIndex: String(place + 2),
-    ariaSelected: String(chosen),
+    ariaRowIndex: place + 2,
+    ariaSelected: chosen,
     hidden: false,
   });
   const texts = [symbol, word, ` ${cause.startsWith(word) ? cause.slice(word.length) : cause}`];
-  parts.state.forEach((part, k) => set(part, { textContent: texts[k] }));
+  parts.state.forEach((part, k) => write(part, texts[k]));
   set(cell.state, { title: cause });
-  set(parts.job[0], { textContent: rows.id[n] });
-  set(parts.job[1], { textContent: ` ${rows.name[n]}` });
+  write(parts.job[0], rows.id[n]);
+  write(parts.job[1], ` ${rows.name[n]}`);
   set(cell.job, { title: rows.name[n] });
   set(cell.command, { textContent: rows.command[n], title: rows.command[n] });
   set(cell.attempt, {
     textContent: tried ? `${tried}/${rows.allowed[n]}` : "",
     className: `c-attempt${tried > 1 ? " hot" : ""}`,
   });
-  set(cell.line, { textContent: rows.line[n] ?? "…", title: rows.line[n] ?? "" });
+  const line = [table.narrow && cause, rows.line[n] ?? "…"].filter(Boolean).join(" · ");
+  set(cell.line, { textContent: line, title: `${line}\nClick to see the log` });
   drawTime(node, table, n, now);
   const op = deedFor(state);
   set(parts.deed[0], {
@@ -105,9 +118,9 @@ export function makeGrid(table) {
   const space = el("div.qspace");
   const empty = el("div.qempty");
   const port = el("div.qport", { role: "rowgroup", onscroll: () => table.paintSoon() }, space, empty);
-  const held = button("qheld", "", () => grid.release());
+  const held = (table.held = button("qheld", "", () => grid.release()));
   const values = { tabIndex: 0, role: "grid", ariaLabel: "Jobs" };
-  const grid = el("div.qgrid", values, heads, port, held);
+  const grid = el("div.qgrid", values, heads, port);
   const pool = [];
   let over = false;
   let keyAt = -KEY_HOLD_MS;
@@ -137,9 +150,9 @@ export function makeGrid(table) {
     tallest = Math.max(tallest, Math.min(ROWS_MAX, rows.live));
     if (grid.tall !== tallest * rowHeight) port.style.height = `${(grid.tall = tallest * rowHeight)}px`;
     set(space.style, { height: `${order.length * rowHeight}px` });
-    set(grid, { ariaRowCount: String(order.length + 1) });
+    set(grid, { ariaRowCount: order.length + 1 });
     const why = rows.live ? "No job is like this" : "No jobs yet: %enqueue one";
-    set(empty, { textContent: order.length || rows.loaded < rows.expected ? "" : why });
+    write(empty, order.length || rows.loaded < rows.expected ? "" : why);
   };
 
   grid.inSight = () => {
@@ -159,7 +172,8 @@ export function makeGrid(table) {
       if (row.n === table.active) grid.setAttribute("aria-activedescendant", row.id);
     }
     spare.forEach((row) => set(row, { hidden: true }));
-    set(held, { textContent: `${count(table.moved)} changed · update order`, hidden: !table.moved || !table.order[1] });
+    write(held, `order held · ${count(table.moved)} changed · update`);
+    set(held, { hidden: !table.moved || !table.order[1] });
   };
   return grid;
 }

@@ -2,7 +2,7 @@
 //
 // The rule here: a deed on many jobs is asked for twice, and says how many.
 
-import { button, coarse, count, el, set, sign } from "./dom.js";
+import { button, coarse, count, el, set, sign, write } from "./dom.js";
 import { CANCELLED, COMPLETED, DEAD, FAILED, FITS, ORDER, PENDING, PROCESSING } from "./rows.js";
 
 const SEGMENTS = [COMPLETED, CANCELLED, DEAD, FAILED, PROCESSING, PENDING];
@@ -10,7 +10,6 @@ const STATUS = { silent: "No answer", restarted: "Not live" };
 const SURE_MS = 4000;
 const RATE_MS = 120000;
 const RATE_FROM_MS = 10000;
-const NO_WORKER = "no worker is running";
 
 export const capital = (word) => word.charAt(0).toUpperCase() + word.slice(1);
 
@@ -22,7 +21,8 @@ function makeSearch(table) {
   };
   const input = el("input", {
     type: "search",
-    placeholder: "Search ( / )",
+    placeholder: "Search name, command, output",
+    ariaLabel: "Search command, name or output",
     title: "Words of command, name or output, or #id",
     oninput,
   });
@@ -42,7 +42,7 @@ function makeSure(table, op) {
     timer = 0;
     table.paintSoon();
   };
-  const node = button("qbutton", "", () => {
+  const node = button("", "", () => {
     if (timer) table.act(op, jobs);
     if (timer) return calm();
     timer = setTimeout(calm, SURE_MS);
@@ -54,7 +54,7 @@ function makeSure(table, op) {
     set(node, {
       textContent: timer ? `${what}: sure?` : what,
       hidden: !jobs.length,
-      className: `qbutton${timer ? " sure" : ""}`,
+      className: timer ? "sure" : "",
     });
   };
   return node;
@@ -66,16 +66,38 @@ function rate({ rows, queue }, now) {
   if (ends.length < 2) return "";
   const each = Math.max(RATE_FROM_MS, now - Math.min(...ends)) / ends.length;
   const perMinute = 60000 / each;
-  const left = queue.workers && !queue.paused && rows.live - rows.over();
   const told = perMinute < 10 ? perMinute.toFixed(1) : count(Math.round(perMinute));
-  return `${told}/min` + (left ? ` · ~${coarse(left * each)} left` : "");
+  const left = queue.workers && !queue.paused && timeLeft(rows, now, each);
+  return `${told}/min` + (left ? ` · ~${coarse(left)} left` : "");
 }
 
-// "3 of 10 over", or what keeps everything from starting.
-function summary({ rows, queue }) {
+// How long all that is left takes, if one in `each` is over: no less than is known of any job, and
+// nothing where no job is known to end and none can start.
+function timeLeft(rows, now, each) {
+  const waits = each * (rows.live - rows.over());
+  let left = 0;
+  let known = false;
+  for (let n = 0; n < rows.loaded; n++) {
+    if (!FITS.cancel(rows.state[n])) continue;
+    const runs = rows.state[n] === PROCESSING;
+    const due = rows.due[n] - now;
+    const rest = runs ? rows.rest(n, now) : Math.max(due, waits);
+    known ||= runs ? rest : due <= 0;
+    left = Math.max(left, rest);
+  }
+  return known && left;
+}
+
+const counted = (n, noun) => `${count(n)} ${noun}${n === 1 ? "" : "s"}`;
+
+// "3 of 10 over", and what keeps the others from starting.
+function summary({ rows, queue: { workers, slots } }) {
   if (rows.loaded < rows.expected || !rows.live) return "";
   const over = `${count(rows.over())} of ${count(rows.live)} over`;
-  return rows.live > rows.over() && queue.workers === 0 ? `${over} · ${NO_WORKER}` : over;
+  if (rows.live === rows.over()) return over;
+  if (!workers) return `${over} · no worker is running`;
+  const busy = Math.min(rows.counts[PROCESSING], slots);
+  return `${over} · ${busy} of ${counted(slots, "slot")} busy · ${counted(workers, "worker")}`;
 }
 
 function makeChip(table, state) {
@@ -86,8 +108,8 @@ function makeChip(table, state) {
   chip.append(word, number);
   chip.draw = ({ rows, view }) => {
     const jobs = symbol ? rows.counts[state] : rows.live;
-    set(number, { textContent: count(jobs) });
-    set(chip, { ariaPressed: String(symbol ? view.states.has(state) : !view.states.size) });
+    write(number, count(jobs));
+    set(chip, { ariaPressed: symbol ? view.states.has(state) : !view.states.size });
     chip.classList.toggle("none", !jobs);
   };
   return chip;
@@ -98,7 +120,7 @@ export function makeHead(table) {
   const told = el("span.qtold");
   const pace = el("span.qtold.qpace");
   const search = makeSearch(table);
-  const pause = button("qbutton", "", table.pause);
+  const pause = button("qpause", "", table.pause);
   const segments = SEGMENTS.map((state) => el(`i.s${state}`));
   const bar = el("div.qbar", { role: "progressbar", ariaLabel: "Jobs that are over" }, ...segments);
   const chips = ["all", ...ORDER].map((state) => makeChip(table, state));
@@ -115,14 +137,14 @@ export function makeHead(table) {
     const { queue, rows, view } = table;
     const shown = table.status === "live" && queue.paused ? "paused" : table.status;
     set(status, { className: `qstatus is-${shown}`, textContent: STATUS[shown] ?? capital(shown) });
-    set(told, { textContent: summary(table) });
-    set(pace, { textContent: table.status === "live" ? rate(table, now) : "" });
+    write(told, summary(table));
+    write(pace, table.status === "live" ? rate(table, now) : "");
     set(pause, {
       textContent: queue.paused ? "Resume" : "Pause",
       disabled: table.status === "restarted",
     });
-    set(bar, { ariaValueMax: String(rows.live), ariaValueNow: String(rows.over()) });
-    segments.forEach((node, k) => set(node.style, { flexGrow: String(rows.counts[SEGMENTS[k]]) }));
+    set(bar, { ariaValueMax: rows.live, ariaValueNow: rows.over() });
+    segments.forEach((node, k) => set(node.style, { flexGrow: rows.counts[SEGMENTS[k]] }));
     chips.forEach((chip) => chip.draw(table));
     set(bulk, { hidden: !(view.states.size || view.query) });
     if (!bulk.hidden) deeds.forEach((deed) => deed.draw());

@@ -3,7 +3,7 @@
 // The rule here: it follows until the reader scrolls up, and begins again when they ask for it or
 // come back to the end; what it shows is what Copy copies.
 
-import { button, el, set } from "./dom.js";
+import { button, el, set, write } from "./dom.js";
 import { paintText } from "./colours.js";
 
 const LINES_MAX = 5000;
@@ -33,16 +33,16 @@ export function makeLog(table) {
   const copyAll = () => {
     copyText(`${[...text.children].map((line) => line.textContent).join("\n").trimEnd()}\n`);
     copy.focus();
-    set(copy, { textContent: "Copied" });
-    setTimeout(() => set(copy, { textContent: "Copy" }), COPIED_MS);
+    write(copy, "Copied");
+    setTimeout(() => write(copy, "Copy"), COPIED_MS);
   };
-  const showTimes = () => set(times, { ariaPressed: String(text.classList.toggle("times")) });
+  const showTimes = () => set(times, { ariaPressed: text.classList.toggle("times") });
 
   const state = el("span.qlogstate");
   const title = el("code.qlogtitle");
-  const followed = button("qbutton", "Follow", () => follow(!following));
-  const times = button("qbutton", "Times", showTimes, { title: "When each line was seen here" });
-  const copy = button("qbutton", "Copy", copyAll);
+  const followed = button("", "Follow", () => follow(!following));
+  const times = button("", "Times", showTimes, { title: "When each line was seen here" });
+  const copy = button("", "Copy", copyAll);
   const rest = el("div");
   const text = el("pre.qtext", { tabIndex: 0, role: "log", ariaLive: "off" });
   text.onscroll = () => {
@@ -96,10 +96,10 @@ export function makeLog(table) {
     set(state, { className: `qlogstate s${rows.state[n]}`, textContent: `${symbol} ${word}` });
     const named = `${rows.id[n]} ${rows.name[n] || rows.command[n]}`;
     set(title, { textContent: named, title: rows.command[n] });
-    set(followed, { ariaPressed: String(following) });
+    set(followed, { ariaPressed: following });
   };
 
-  const close = button("qbutton", "×", () => log.close(), { ariaLabel: "Close the log" });
+  const close = button("", "×", () => log.close(), { ariaLabel: "Close the log" });
   const bar = el("div.qlogbar", {}, state, title, followed, times, copy, close);
   log.node = el("section.qlog", { hidden: true, ariaLabel: "Output of a job" }, bar, text);
   return log;

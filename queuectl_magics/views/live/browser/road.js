@@ -47,7 +47,7 @@ function askByControl(kernel, content, onAnswer) {
 // `onLate` is called when one takes long.
 export function makeRoad(model, view, onLate) {
   const open = new Map();
-  const { kernel, table } = model.get("about");
+  const about = model.get("about");
 
   const hear = (answer) => {
     open.get(answer.rid)?.(answer);
@@ -56,9 +56,10 @@ export function makeRoad(model, view, onLate) {
   const ask = (op, content) =>
     new Promise((resolve, reject) => {
       const rid = random();
-      const question = { op, rid, view, table, ...content };
+      const question = { op, rid, view, ...content };
+      question.table = about.table;
       const timers = [
-        setTimeout(() => askByControl(kernel, question, hear), SECOND_ROAD_MS),
+        setTimeout(() => askByControl(about.kernel, question, hear), SECOND_ROAD_MS),
         setTimeout(() => onLate(op), LATE_MS),
         setTimeout(() => end(reject, new Error("no answer")), GIVE_UP_MS),
       ];

@@ -104,6 +104,13 @@ export function makeRows() {
     return (known.median ||= [...known].sort((a, b) => a - b)[known.length >> 1]);
   };
 
+  // How long a job that runs will still take, by its progress or earlier runs; 0 if nobody knows.
+  rows.rest = (n, now) => {
+    const ran = now - rows.started[n];
+    const done = rows.progress[n];
+    return Math.max(0, (done === null ? rows.typical(n) : done && ran / done) - ran);
+  };
+
   rows.over = () => rows.counts[COMPLETED] + rows.counts[DEAD] + rows.counts[CANCELLED];
   rows.clear(1);
   return rows;

@@ -28,7 +28,7 @@ const GONE_WORDS = /restarting|dead|terminating/;
 const RESTARTED = "Kernel restarted: run the cell to go live again";
 const LATE = "The kernel is busy: this happens when its cell ends";
 const DONE = { cancel: "Cancelled", retry: "Retried" };
-const KEYS = "↑↓ move   ⏎ log   c cancel   r retry   / search";
+const KEYS = "↑↓ move   ⏎ log   c c cancel   r retry   / search";
 
 async function unpack(packed) {
   const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("deflate"));
@@ -152,8 +152,8 @@ function addDeeds(table, ask) {
   };
 }
 
-function addKeys(table, root) {
-  const { grid, head, view } = table;
+function addKeys(table, root, toast) {
+  const { grid, head, rows, view } = table;
 
   const move = (step) => {
     const { length } = table.order;
@@ -169,7 +169,11 @@ function addKeys(table, root) {
   });
   const deeds = {
     Enter: (n) => table.openLog(n),
-    c: (n) => table.act("cancel", [n]),
+    c: (n) => {
+      const question = `c again to cancel ${rows.id[n]}`;
+      if (!toast.hidden && toast.textContent === question) table.act("cancel", [n]);
+      else if (FITS.cancel(rows.state[n]) && table.may(n)) table.toast(question);
+    },
     r: (n) => table.act("retry", [n]),
   };
 
@@ -203,6 +207,7 @@ function addKeys(table, root) {
     const { key, target } = event;
     event.stopPropagation();
     if (event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.repeat && key === "c") return;
     const meant =
       target === head.search ? inSearch(key) : anywhere(key) || (target === grid && inGrid(key));
     if (meant) event.preventDefault();
@@ -282,10 +287,13 @@ function addView(table, root) {
   };
   table.fitWidth = () => {
     const { port } = table.grid;
-    const narrow = root.classList.toggle("narrow", root.clientWidth < NARROW_PX);
-    table.rowHeight = narrow ? ROW_NARROW_PX : ROW_PX;
+    table.narrow = root.classList.toggle("narrow", root.clientWidth < NARROW_PX);
+    const height = table.narrow ? ROW_NARROW_PX : ROW_PX;
     root.style.setProperty("--gutter", `${port.offsetWidth - port.clientWidth}px`);
-    table.rearrange();
+    // What grows because a log was opened keeps its order.
+    if (table.rowHeight !== height) table.rearrange();
+    table.rowHeight = height;
+    table.paintSoon();
   };
 }
 
@@ -316,8 +324,8 @@ function makeTable(model, root) {
   table.grid = makeGrid(table);
   table.log = makeLog(table);
   table.note = el("div.qnote", { textContent: RESTARTED, hidden: true });
-  root.append(table.head, table.note, table.grid, table.log.node, sign("div.qfoot", KEYS), toast);
-  addKeys(table, root);
+  root.append(table.head, table.note, table.grid, table.log.node, sign("div.qfoot", KEYS), table.held, toast);
+  addKeys(table, root, toast);
   table.hear = makeEar(table, name, hear);
   return table;
 }
