@@ -21,7 +21,7 @@ from queuectl_magics import clock, output
 from queuectl_magics.errors import QueuectlError, RefusedError
 from queuectl_magics.events import Cancelled, Retried
 from queuectl_magics.job import JobRecord, State
-from queuectl_magics.lifecycle import states_that_take
+from queuectl_magics.lifecycle import CANCEL, states_that_take
 from queuectl_magics.views import text
 from queuectl_magics.views.live import still
 from queuectl_magics.views.live.source import Changes, Standing
@@ -83,7 +83,7 @@ class QueueSource:
 
     def cancel(self, ids: Iterable[str]) -> int:
         """Call off those of these jobs that can be, and return how many."""
-        fits = lambda job: job.state in CANCELLABLE and job.stopping is None  # noqa: E731
+        fits = lambda job: job.state in CANCELLABLE and job.stopping != CANCEL  # noqa: E731
         # who asks may be the thread that takes clicks: it does not wait for a job's grace
         return self._change(ids, fits, partial(self._queue.cancel, wait=False))
 
