@@ -221,7 +221,7 @@ def test_another_moment_alone_is_no_news(manual, seconds, monkeypatch):
     seconds[0] += 1.01
     manual.run("1")
 
-    moment = f"as of {later:%H:%M:%S} UTC"
+    moment = f"as of {later:%Y-%m-%dT%H:%M:%SZ}"
     assert (2, True, False) == (
         len(manual.sent),
         moment in manual.sent[-1].data["text/html"],

@@ -77,10 +77,10 @@ def line_html(
     if last := shorten(said.line, TAIL_CELLS_MAX):
         lines[-1:] = [last]
     time = standing(record, now).removeprefix(record.state.value).strip()
-    moment = "" if record.state in TERMINAL else as_of(now)
-    told = [_safe(time), _safe(brief(record, now) if why is None else why), moment]
+    told = [_safe(time), _safe(brief(record, now) if why is None else why)]
+    state = _state(record.state)
     parts = [
-        _state(record.state),
+        state if record.state in TERMINAL else f"{as_of(now)}{state}</time>",
         f'<span class="qm-who"><b>{_safe(record.id)}</b> {_title(record)}</span>',
         f'<span class="qm-quiet">{" · ".join(filter(None, told))}</span>' if any(told) else "",
         _progress(record, said.progress),
@@ -90,14 +90,12 @@ def line_html(
 
 
 def as_of(now: datetime) -> str:
-    """Return what tells of an unfinished job's line when it was so: it may stand in a file.
+    """Return what an unfinished job's line begins with, to tell when it was so.
 
-    Example:
-        '<time datetime="2026-11-24T10:51:23Z" …>as of 10:51:23 UTC</time>'
-
+    The line may stand in a file that is read a year later. It is told to whoever points at it: a
+    line that goes on by itself, beside the moment of its latest news, would look as if it did not.
     """
-    whole = stamp(now)
-    return f'<time datetime="{whole}" title="{whole}">as of {whole[-9:-1]} UTC</time>'
+    return f'<time datetime="{stamp(now)}" title="as of {stamp(now)}">'
 
 
 def jobs_html(records: Sequence[JobRecord], now: datetime) -> str:
