@@ -33,8 +33,8 @@ class Own:
 
     worker: Worker
 
-    def __init__(self) -> None:
-        self.count: int | None = None
+    def __init__(self, count: int | None) -> None:
+        self.count = count
         self.users: weakref.WeakSet[JobQueue] = weakref.WeakSet()
 
     @property

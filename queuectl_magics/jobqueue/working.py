@@ -75,16 +75,19 @@ class Working(Looking):
         if count is not None:
             count = values.whole("count", count, settings.COUNT_MAX, low=1)
         with own.starting:
-            mine = self._own = own.take(self.store) or self._new_own(kind)
-            mine.users.add(self._whole)
-            if count is not None:
+            mine = own.take(self.store)
+            if mine is None:
+                mine = self._new_own(kind, count)
+            elif count is not None:
                 mine.count = count
                 mine.worker.slots_changed()
+            mine.users.add(self._whole)
+            self._own = mine
         return mine.worker
 
-    def _new_own(self, kind: str) -> own.Own:
+    def _new_own(self, kind: str, count: int | None) -> own.Own:
         self.store.catch_up()  # it says if the home is gone
-        mine = own.Own()
+        mine = own.Own(count)
         mine.worker = self.new_worker(count=lambda: mine.count, kind=kind)
         mine.worker.start()
         own.keep(self.store, mine)

@@ -218,7 +218,7 @@ def test_hostile_text_is_text(notebook):
     assert r"\u202egnp.exe" in text
     assert "\u202e" not in book.table.inner_text()
     assert 0 == book.table.locator("img, script, .qport i i i, .c-job i").count()
-    assert 4 == book.panel.locator(".jp-Cell").nth(3).locator(".qm").count()
+    assert 5 == book.panel.locator(".jp-Cell").nth(3).locator(".qm").count()
     assert 0 == book.panel.locator(".jp-OutputArea :is(img, script, .qm i, .qm code b)").count()
     assert book.page.evaluate("() => window.hurt === undefined")
 
