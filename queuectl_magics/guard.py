@@ -105,16 +105,21 @@ def guard(home: Path) -> None:
     """Guard *home* until nothing has been running for a moment."""
     only_one = Lock(home / "guard.lock")
     while only_one.try_acquire():
+        left: float | None = POLL_S
         try:
             store = Store(home)
-            _watch_until_idle(Guard(store))
+            try:
+                _watch_until_idle(Guard(store))
+                only_one.close()
+                left = Guard(store).look()  # a job may have been leased while we were leaving
+            finally:
+                store.close()
+        except HomeGoneError:
+            return
+        except (QueuectlError, OSError):  # the disk refuses: it may get better, also opened anew
+            time.sleep(POLL_S)
         finally:
             only_one.close()
-        try:
-            left = Guard(store).look()  # a job may have been leased while we were leaving
-        except OutcomeUnknownError:  # opened anew it may write again
-            left = POLL_S
-        store.close()
         if left is None:
             return
 
@@ -124,11 +129,8 @@ def _watch_until_idle(guarding: Guard) -> None:
     while idle_since is None or clock.monotonic_s() - idle_since < LINGER_S:
         try:
             wait_s = guarding.look()
-        except HomeGoneError:  # there is nothing left to guard
+        except (HomeGoneError, OutcomeUnknownError):  # nothing is left, or it writes no more
             raise
-        except OutcomeUnknownError:  # this store writes no more
-            time.sleep(POLL_S)
-            return
         except (QueuectlError, OSError):  # the disk refuses, the lock is held: it may get better
             wait_s = POLL_S
         if wait_s is not None:

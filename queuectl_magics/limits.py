@@ -91,7 +91,10 @@ class Watch:
         return self._ask_to_end(job, f"timed out after {job.timeout_s:g} s")
 
     def _ask_to_end(self, job: JobRecord, why: str) -> float:
-        """Write down why it is to end, and send the first signal at once: it may end by itself."""
+        """Write down why it is to end, and send the first signal at once: it may end by itself.
+
+        The disk is not waited for: a power cut would end the attempt with the reason.
+        """
 
         def decide(table: Table, now: datetime) -> Iterator[JobEvent]:
             current = table.jobs.get(job.id)
@@ -100,7 +103,7 @@ class Watch:
                 yield event
 
         # vital: on a full disk it may be this very attempt that fills it
-        is_asked = self._store.transact(decide, vital=True)
+        is_asked = self._store.transact(decide, vital=True, wait=False)
         return self._end(job, clock.monotonic_s()) if is_asked else CALM_S
 
     def measure(self, job: JobRecord) -> float:

@@ -8,6 +8,7 @@ number, two and a half workers) is refused, with what is allowed.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 from datetime import timedelta
@@ -36,9 +37,14 @@ def plain(value: object) -> object:
         return os.fspath(value)
     from numbers import Integral, Real
 
+    if type(value).__name__ == "timedelta64":  # which NumPy calls a whole number
+        return value
     if isinstance(value, Integral):
         return int(value)
-    return float(value) if isinstance(value, Real) else value
+    try:
+        return float(value) if isinstance(value, Real) else value
+    except OverflowError:
+        return value
 
 
 def is_frame(value: object) -> bool:
@@ -57,11 +63,16 @@ def seconds(what: str, value: object) -> float:
         5400.0
 
     """
+    if type(value).__name__ == "timedelta64":
+        value = value.astype("timedelta64[us]").item()  # type: ignore[attr-defined]
     given = value.total_seconds() if isinstance(value, timedelta) else plain(value)
     if isinstance(given, str):
         return parse_duration_s(given)
-    if isinstance(given, int | float) and not isinstance(given, bool) and not math.isnan(given):
-        return float(given)
+    with contextlib.suppress(OverflowError):
+        if isinstance(given, int | float) and not isinstance(given, bool):
+            number = float(given)
+            if not math.isnan(number):
+                return number
     msg = f"{what} is {value!r}: give seconds, or a text like '10m'"
     raise InvalidInputError(msg)
 

@@ -890,12 +890,12 @@ def test_jobs_are_retried_by_state_in_one_step(queue):
     queue.enqueue_all(["true"] * 3)
     queue.cancel(1, 2)
 
-    assert ["1", "2"] == [job.id for job in queue.retry(states="cancelled")]
+    assert ["1", "2"] == [job.id for job in queue.retry("1", states="cancelled")]
     assert [] == queue.retry(states=["dead", "failed"])
 
 
 def test_cancelling_need_not_wait_for_a_job_that_nobody_has_in_hand(queue, own_home, until):
-    """The guard ends it, in its own time."""
+    """It is ended in the background, within its grace."""
     with JobQueue(own_home) as other:
         other.worker()
         job = queue.enqueue("trap '' TERM; while :; do sleep 0.1; done", grace="1s")
@@ -904,8 +904,7 @@ def test_cancelling_need_not_wait_for_a_job_that_nobody_has_in_hand(queue, own_h
     queue.cancel(job, wait=False)
     assert "cancelled" == job.record.stopping
 
-    queue.worker()
-    assert State.CANCELLED is job.wait(SOON_S).state
+    until(lambda: job.state is State.CANCELLED)
 
 
 def test_frame_of_jobs_names_them_by_its_index(queue):
@@ -917,6 +916,9 @@ def test_frame_of_jobs_names_them_by_its_index(queue):
     with pytest.raises(InvalidInputError, match=r"give a column, or .to_dict\('records'\)"):
         queue.enqueue_all(frame)
     assert 3 == len(queue.enqueue_all(frame.command))
+    assert ["2"] == [job.id for job in queue.jobs(refs=frame.reset_index()[1:2])]
+    with pytest.raises(InvalidInputError, match="it has no index or column `id`"):
+        queue.cancel(frame.reset_index(drop=True))
 
 
 def test_what_people_write_can_be_imported_from_the_package():

@@ -31,6 +31,7 @@ def queue(home):
         ({"timeout": np.float64(1.5)}, "timeout_s", 1.5),
         ({"timeout": timedelta(minutes=5)}, "timeout_s", 300.0),
         ({"grace": pd.Timedelta("2s")}, "grace_s", 2.0),
+        ({"grace": np.timedelta64(2000, "ms")}, "grace_s", 2.0),
         ({"max_output": np.int64(20_000)}, "output_bytes_max", 20_000),
         ({"max_output": "64k"}, "output_bytes_max", 65_536),
         ({"name": np.str_("train")}, "name", "train"),

@@ -16,7 +16,7 @@ from multiprocessing import get_context
 import pytest
 
 from queuectl_magics import Job, JobQueue
-from queuectl_magics.errors import HomeGoneError
+from queuectl_magics.errors import HomeGoneError, InvalidInputError
 from queuectl_magics.jobqueue import own
 
 SOON_S = 30
@@ -103,7 +103,7 @@ def test_no_worker_starts_in_a_home_that_was_deleted(queue):
     with pytest.raises(HomeGoneError, match="was deleted while it was in use"):
         queue.worker()
 
-    assert own.find(queue.store) is None
+    assert own.find(queue.identity) is None
 
 
 @pytest.mark.parametrize(
@@ -168,3 +168,33 @@ def test_commands_find_the_python_that_enqueued_them(queue):
         environ = {"PATH": "/nowhere"}
         (job,) = other.enqueue_all(['echo "$PATH"'], environ=environ)
         assert job.wait(SOON_S).output == "/nowhere\n"
+
+
+def test_copy_of_a_home_is_another_queue(queue, tmp_path):
+    """It has the same name within, and a worker of its own."""
+    queue.worker()
+    job = queue.enqueue("true").wait(SOON_S)
+    shutil.copytree(queue.home, tmp_path / "copy", ignore=shutil.ignore_patterns("*.bell"))
+
+    with JobQueue(tmp_path / "copy") as other:
+        assert other.job(job.id) != job
+        worker = other.worker()
+        assert worker is not queue.own_worker
+        assert other.enqueue("echo in the copy").wait(SOON_S).output == "in the copy\n"
+        with pytest.raises(InvalidInputError, match="is in another queue"):
+            other.job(job)
+
+
+def test_nothing_is_kept_of_a_worker_that_has_stopped(home):
+    """Neither the table of a queue that is closed, nor its descriptors."""
+    stores = weakref.WeakSet()
+    for _ in range(3):
+        with JobQueue(home) as first, JobQueue(home) as second:
+            first.worker()
+            second.worker()
+            first.close()
+            stores.update((first.store, second.store))
+        del first, second
+
+    gc.collect()
+    assert not stores

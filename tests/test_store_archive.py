@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 
@@ -398,3 +400,30 @@ def test_file_that_grew_while_it_was_written_anew_loses_nothing(store, monkeypat
 
     assert ["2", "3"] == [job.id for job in archive.records(store.paths.home, {})]
     assert not list(store.paths.home.glob("*.tmp"))
+
+
+def test_several_threads_may_prune_at_once(store):
+    """What one drops does not come back with another's copy of the file."""
+    add(store, *map(str, range(1, 201)))
+    archive.move_finished(store, 0)
+    jobs = archive.records(store.paths.home, {})
+
+    with ThreadPoolExecutor(4) as pool:
+        for _ in pool.map(lambda n: archive.drop(store, jobs[n:160:4]), range(4)):
+            pass
+
+    assert jobs[160:] == archive.records(store.paths.home, {})
+
+
+def test_draft_of_a_prune_that_was_killed_is_removed_in_time(store):
+    """One that may be somebody's now is left alone."""
+    add(store, "1")
+    archive.move_finished(store, 0)
+    old, new = (store.paths.home / f"archive-202611.{name}.tmp" for name in ("old", "new"))
+    for draft in (old, new):
+        draft.touch()
+    os.utime(old, (0, 0))
+
+    archive.drop(store, archive.records(store.paths.home, {}))
+
+    assert (False, True) == (old.exists(), new.exists())

@@ -72,6 +72,9 @@ def test_what_may_mean_several_things_stays_as_it_is(given):
         (np.float64(1.5), 1.5),
         (timedelta(minutes=5), 300.0),
         (pd.Timedelta("5s"), 5.0),
+        (np.timedelta64(5, "s"), 5.0),
+        (np.timedelta64(5, "s").astype("m8[ns]"), 5.0),
+        (np.timedelta64(2, "m"), 120.0),
         (math.inf, math.inf),
         (-1, -1.0),
     ],
@@ -82,7 +85,7 @@ def test_a_time_is_seconds_a_text_or_a_span(given, meant):
     assert seconds("timeout", given) == meant
 
 
-@pytest.mark.parametrize("given", [None, [], True, math.nan, b"1"], ids=repr)
+@pytest.mark.parametrize("given", [None, [], True, math.nan, b"1", 10**400], ids=repr)
 def test_no_time_is_refused_by_name(given):
     """The line says which, what and what now."""
     with pytest.raises(InvalidInputError) as refused:

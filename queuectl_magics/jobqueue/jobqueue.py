@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
+from threading import Thread
 from typing import Any, Self
 
 from queuectl_magics import environment, lifecycle, presence, settings, validation, variables
@@ -142,8 +143,7 @@ class JobQueue(Working):
 
         All or, if one of them cannot be cancelled, none. *signal* is what the processes get; those
         that are left when the job's grace is over are killed. A worker does that; where none is
-        running we do it ourselves and return when they are gone, or leave it to the guard if
-        *wait* is false.
+        running we do it ourselves and return when they are gone or, if *wait* is false, at once.
 
         Raises:
             InvalidInputError, RefusedError: no such signal; one of the jobs is over already.
@@ -160,14 +160,14 @@ class JobQueue(Working):
         jobs = [Job(self, event.id) for event in events]
         running = [record for job in jobs if (record := job.record).stopping]
         if running and not self.workers():  # whichever worker there is takes them over
-            if not wait:
-                from queuectl_magics import guard
-
-                guard.ensure(self.home)
-                return jobs
             from queuectl_magics.worker import end_abandoned
 
-            end_abandoned(self.store, self.engine(), running)
+            ends = (self.store, self.engine(), running)
+            if wait:
+                end_abandoned(*ends)
+            else:
+                name = "queuectl-cancel"
+                Thread(target=end_abandoned, args=ends, name=name, daemon=True).start()
         return jobs
 
     def retry(self, *refs: Refs, states: States | None = None) -> list[Job]:
@@ -185,7 +185,8 @@ class JobQueue(Working):
 
         def decide(table: Table, now: datetime) -> Iterable[JobEvent]:
             chosen = [job for job in table.jobs.values() if job.state in wanted]
-            return [lifecycle.retry(job, now=now) for job in find_all(table, words) + chosen]
+            once = {job.id: job for job in find_all(table, words) + chosen}
+            return [lifecycle.retry(job, now=now) for job in once.values()]
 
         events = self._change(decide)
         return [Job(self, event.id) for event in events]

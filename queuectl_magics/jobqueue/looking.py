@@ -6,9 +6,10 @@ they are asked for. The rule here: looking changes no job.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from queuectl_magics import clock, presence, settings, validation, values
 from queuectl_magics.errors import InvalidInputError, QueuectlError
@@ -42,6 +43,8 @@ class Looking:
         home: its directory.
         plain: whether nothing that varies is shown.
         store: where the jobs are.
+        identity: a word that tells this queue from all others, also from a copy of its folder, by
+            whatever path it was opened.
 
     """
 
@@ -55,6 +58,8 @@ class Looking:
         except QueuectlError:
             self.store.close()
             raise
+        about = os.stat(home)
+        self.identity = f"{self.store.header.store}-{about.st_dev}-{about.st_ino}"
 
     @property
     def config(self) -> Config:
@@ -65,11 +70,6 @@ class Looking:
         """Say whether there is a job with this id; in the archive it does not count."""
         with self.store.reading() as table:
             return str(id) in table.jobs
-
-    @property
-    def identity(self) -> str:
-        """A word that tells this queue from all others, by whatever path it was opened."""
-        return self.store.header.store
 
     def records(
         self,
@@ -236,10 +236,20 @@ class Looking:
         return f"<JobQueue {self.home}: {counts or 'no jobs'}>"
 
 
+def _ids_of(frame: Any) -> object:
+    """Return the ids in a frame of ours: its index or, if that was changed, its column."""
+    if getattr(getattr(frame, "index", None), "name", None) == "id":
+        return frame.index
+    if "id" in frame.columns:
+        return frame["id"]
+    msg = "this DataFrame does not say which jobs it means: it has no index or column `id`"
+    raise InvalidInputError(msg)
+
+
 def _flat(refs: object) -> Iterator[object]:
     """Yield each of *refs*, and each that is in a list of them."""
     if values.is_frame(refs):
-        refs = refs.index  # type: ignore[attr-defined] # a frame of ours has the ids there
+        refs = _ids_of(refs)
     if isinstance(refs, str) or not isinstance(refs, Iterable):
         yield refs
         return

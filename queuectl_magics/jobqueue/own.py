@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from queuectl_magics.jobqueue.jobqueue import JobQueue
-    from queuectl_magics.store import Store
     from queuectl_magics.worker import Worker
 
 starting = threading.RLock()
@@ -57,24 +56,31 @@ class Own:
             if self.users:
                 return self.worker.store is not user.store
             self.worker.stop(Stopping.LEAVE)
-        return self.worker.join(timeout_s)  # if it waits for the lock, it keeps its files
+        if not self.worker.join(timeout_s):
+            return False  # it waits for the lock: let it keep its files
+        with starting:
+            for name in [name for name, own in _known.items() if own is self]:
+                del _known[name]
+        if self.worker.store is not user.store:  # of one that was closed before us
+            self.worker.store.close()
+        return True
 
 
-def find(store: Store) -> Own | None:
-    """Return what works on the queue of *store* in this process, if anything does."""
-    own = _known.get(store.header.store)
+def find(queue: str) -> Own | None:
+    """Return what works in this process on the *queue* of that identity, if anything does."""
+    own = _known.get(queue)
     return own if own is not None and own.works else None
 
 
-def take(store: Store) -> Own | None:
+def take(queue: str) -> Own | None:
     """Return it to be used again, though it may have been asked to stop after its jobs.
 
     A second worker beside one that finishes its job would run two where one was asked for.
     """
-    own = _known.get(store.header.store)
+    own = _known.get(queue)
     return own if own is not None and own.worker.is_alive() and own.worker.go_on() else None
 
 
-def keep(store: Store, own: Own) -> None:
-    """Remember that *own* works on the queue of *store*."""
-    _known[store.header.store] = own
+def keep(queue: str, own: Own) -> None:
+    """Remember that *own* works on that *queue*."""
+    _known[queue] = own

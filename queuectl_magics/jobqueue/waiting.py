@@ -20,7 +20,7 @@ from queuectl_magics.job import TERMINAL, JobRecord
 from queuectl_magics.store import Store
 from queuectl_magics.values import Seconds
 
-PACKAGE = __name__.partition(".")[0]
+NOT_THE_CALLER = (__name__.partition(".")[0], "asyncio")
 POLL_S = 0.05
 MANY = 16
 MANY_S = 0.02
@@ -81,7 +81,7 @@ def until_over(store: Store, looks: Iterable[float]) -> None:
 def _level_of_the_caller() -> int:
     """Return the `stacklevel` of the nearest code that is not ours, for a warning to name it."""
     level, frame = 1, sys._getframe(1)  # noqa: SLF001 - the only way that generators allow
-    while frame.f_back and frame.f_globals.get("__name__", "").startswith(PACKAGE):
+    while frame.f_back and frame.f_globals.get("__name__", "").startswith(NOT_THE_CALLER):
         level, frame = level + 1, frame.f_back
     return level
 

@@ -75,7 +75,7 @@ class Working(Looking):
         if count is not None:
             count = values.whole("count", count, settings.COUNT_MAX, low=1)
         with own.starting:
-            mine = own.take(self.store)
+            mine = own.take(self.identity)
             if mine is None:
                 mine = self._new_own(kind, count)
             elif count is not None:
@@ -90,7 +90,7 @@ class Working(Looking):
         mine = own.Own(count)
         mine.worker = self.new_worker(count=lambda: mine.count, kind=kind)
         mine.worker.start()
-        own.keep(self.store, mine)
+        own.keep(self.identity, mine)
         return mine
 
     @property
@@ -112,7 +112,7 @@ class Working(Looking):
         if not found:
             msg = f"{NO_WORKER}: there is nothing to stop"
             raise RefusedError(msg)
-        mine, message = own.find(self.store), presence.STOP_NOW if now else presence.STOP
+        mine, message = own.find(self.identity), presence.STOP_NOW if now else presence.STOP
         besides = None if mine is None else mine.worker.name
         presence.ring(self.store.paths.workers, message, besides=besides)
         if mine is not None:  # by word, lest a bell be heard after it was asked to go on

@@ -14,13 +14,14 @@ from __future__ import annotations
 import heapq
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from operator import attrgetter
 from pathlib import Path
 
 import msgspec
 
-from queuectl_magics import codec, lifecycle
+from queuectl_magics import clock, codec, lifecycle
 from queuectl_magics.errors import QueuectlError
 from queuectl_magics.events import JobEvent
 from queuectl_magics.job import JobRecord, State
@@ -34,6 +35,7 @@ MOVED = (State.COMPLETED, State.CANCELLED)
 SLICE = 200
 SLICES_MAX = 10
 BLOCK = 256 * 1024
+DRAFT_AGE_S = 3600.0
 
 
 def tidy(store: Store) -> None:
@@ -128,10 +130,14 @@ def forget_unfinished(home: Path, table: Table) -> None:
 def drop(store: Store, jobs: Iterable[JobRecord]) -> None:
     """Take these jobs out of the archive; each file is exchanged as a whole or left as it is.
 
-    A file is read and written anew without the lock, for it may be long; under the lock it is only
-    given its name, if nothing was done to it meanwhile.
+    A file is read and written anew without the lock, for it may be long; under the lock it is
+    given its name, if it is still what was read.
     """
     unwanted = {(job.id, job.order) for job in jobs}
+    for draft in store.paths.home.glob("archive-*.tmp"):  # of somebody who was killed
+        with suppress(FileNotFoundError):
+            if clock.utc_now().timestamp() - draft.stat().st_mtime > DRAFT_AGE_S:
+                draft.unlink()
     for path in paths(store.paths.home) if unwanted else []:
         while not _exchange(store, path, unwanted):
             pass
@@ -139,7 +145,7 @@ def drop(store: Store, jobs: Iterable[JobRecord]) -> None:
 
 def _exchange(store: Store, path: Path, unwanted: Collection[tuple[str, int]]) -> bool:
     """Give *path* a text without the *unwanted*; False if somebody changed it meanwhile."""
-    draft = path.with_suffix(f".{os.getpid()}.tmp")
+    draft = path.with_suffix(f".{os.urandom(4).hex()}.tmp")
     try:
         read = path.read_bytes()
     except FileNotFoundError:
