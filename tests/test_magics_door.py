@@ -828,3 +828,7 @@ def test_a_sweep_shows_its_first_jobs_and_says_that_there_are_more(frontend):
 
     assert ["1", "2", "3", "4", "5"] == shown(frontend)
     assert "… and more: %queue_status shows all of them\n" == cell.out
+
+    frontend.sent.clear()
+    frontend.run("for n in range(6):\n    %enqueue true\n%enqueue true")
+    assert ["101", "102", "103", "104", "105", "107"] == shown(frontend)

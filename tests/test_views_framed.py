@@ -72,3 +72,17 @@ def test_it_is_a_frame_in_all_it_does():
 def test_long_frame_is_cut_like_any_other():
     """By pandas' own limit."""
     assert frame(*[State.PENDING] * 500)._repr_html_().count("<tr") < 80
+
+
+def test_pandas_own_options_are_heard():
+    """Fewer rows, whole texts, or no HTML at all."""
+    many = frame(*[State.COMPLETED] * 500)
+
+    with pd.option_context("display.min_rows", 4, "display.max_colwidth", None):
+        assert many._repr_html_().count("<tr") < 12
+    with pd.option_context("display.notebook_repr_html", False):  # noqa: FBT003 - pandas' form
+        assert many._repr_html_() is None
+    again = pickle.loads(pickle.dumps(many))
+    assert type(again) is pd.DataFrame
+    many.index = ["x"] * 500
+    assert "<table" in many._repr_html_()

@@ -30,6 +30,8 @@ Wanted = str | os.PathLike[str] | Mapping[str, Any] | JobSpec
 """What may be enqueued: a command, a dict of the fields of `JobSpec`, or a `JobSpec`."""
 
 _DURATIONS = frozenset(("delay_s", "timeout_s", "grace_s", "backoff_cap_s"))
+_PLAIN_KINDS = frozenset((str, int, float))
+_PLAIN_KEYS = frozenset(("command", "name", "priority", "max_retries", "shell", "on_lost"))
 _PLAIN = JobSpec(command="").policy  # the defaults fit, and most jobs ask for nothing else
 
 
@@ -101,7 +103,9 @@ def _policy(spec: JobSpec) -> bytes | None:
 def _as_dict(wanted: Mapping[Any, Any]) -> dict[Any, Any]:
     """Return *wanted* with its values as they are kept: `"10m"` becomes 600.0."""
     return {
-        key: _as_kept(codec.ALIASES.get(key, key) if isinstance(key, str) else "", value)
+        key: value
+        if type(value) in _PLAIN_KINDS and key in _PLAIN_KEYS  # most of them, and at once
+        else _as_kept(codec.ALIASES.get(key, key) if isinstance(key, str) else "", value)
         for key, value in wanted.items()
         if value is not None  # as if it were not there
     }

@@ -59,6 +59,7 @@ class QueueMagics(Configurable):
         self._stood_in = _where_we_stand()
         self._queues: dict[Path, JobQueue] = {}
         self._shown: list[object] = []
+        self._has_more = False
         self._completion = Completion(self)
         self._magics: dict[tuple[str, str], Magic] = {}
 
@@ -230,13 +231,15 @@ class QueueMagics(Configurable):
             return  # several, from a JSON array, or only help
         if len(self._shown) < LINES_PER_CELL_MAX:
             self.lines.show(cast("Job", value))
-        elif len(self._shown) == LINES_PER_CELL_MAX:
+            self._shown.append(value)
+        elif not self._has_more:
             print("… and more: %queue_status shows all of them")  # noqa: T201 - in the cell
-        self._shown.append(value)
+            self._has_more = True
 
     def _begin_cell(self, *_: object) -> None:
         """Forget what the cell before has shown."""
         self._shown.clear()
+        self._has_more = False
 
     def _show(self, job: Job) -> None:
         if not any(job is shown for shown in self._shown):  # its line has shown it already

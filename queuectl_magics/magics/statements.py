@@ -15,7 +15,8 @@ FRAMES_MAX = 6
 def is_statement(magic: str) -> bool:
     """Say whether `%magic`, which is being called, is a whole statement of the code that runs.
 
-    IPython has made `get_ipython().run_line_magic('magic', …)` of it, in the same line.
+    IPython has made `get_ipython().run_line_magic('magic', …)` of it, in the same line. Where it
+    does not keep the lines, as below `%%time`, the answer is no.
     """
     call = f"get_ipython().run_line_magic({magic!r},"
     frame = sys._getframe(1)  # noqa: SLF001 - who calls is what is asked

@@ -26,23 +26,42 @@ class StatusFrame(pd.DataFrame):
     def _constructor(self) -> Any:
         return pd.DataFrame
 
+    def __reduce__(self) -> Any:
+        """Be kept as an ordinary frame, which can be read where we are not."""
+        return pd.DataFrame(self).__reduce__()
+
     def _repr_html_(self) -> str | None:
         status: Status | None = getattr(self, "_status", None)
-        shown = pd.DataFrame(self)
-        if status is None:  # a copy that was kept somewhere else
-            return shown.to_html()
-        for name, column in shown.items():
-            if isinstance(column.dtype, pd.DatetimeTZDtype):
-                shown[name] = column.dt.strftime(SHORT).fillna("")
-            elif column.dtype.kind == "m":
-                shown[name] = [_told(value) for value in column]
-            elif pd.api.types.is_extension_array_dtype(column.dtype) and column.hasnans:
-                shown[name] = column.astype("string").fillna("")
-        with pd.option_context("display.max_colwidth", CELLS_MAX):
-            table: Any = shown.to_html(
-                max_rows=pd.get_option("display.max_rows"), show_dimensions=True, notebook=True
-            )
-        return f"{head_html(status)}{table}"
+        table: Any = _short(pd.DataFrame(self))
+        limit = pd.get_option("display.max_colwidth")
+        with pd.option_context("display.max_colwidth", limit and max(limit, CELLS_MAX)):
+            html: str | None = table._repr_html_()
+        if html is None or status is None:
+            return html
+        return f"{head_html(status)}{html}"
+
+
+def _short(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return what would be seen of *frame*, with short moments, and blanks for what is missing."""
+    shown = frame.copy(deep=False)
+    if not shown.index.is_unique:
+        return shown
+    rows_max = pd.get_option("display.max_rows") or len(shown)
+    seen = shown.index[: rows_max // 2 + 1].union(shown.index[-rows_max // 2 - 1 :], sort=False)
+    few = shown if len(shown) <= rows_max else shown.loc[seen]
+    for name, column in few.items():
+        if isinstance(column.dtype, pd.DatetimeTZDtype):
+            told: Any = column.dt.strftime(SHORT).fillna("")
+        elif column.dtype.kind == "m":
+            told = [_told(value) for value in column]
+        elif pd.api.types.is_extension_array_dtype(column.dtype) and column.hasnans:
+            told = column.astype("string").fillna("")
+        else:
+            continue
+        whole = pd.Series("", index=shown.index, dtype="object")
+        whole.loc[few.index] = told
+        shown[name] = whole
+    return shown
 
 
 def framed(columns: dict[str, Any], ids: Any, status: Status) -> StatusFrame:
