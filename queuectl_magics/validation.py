@@ -31,7 +31,7 @@ ID_LENGTH_MAX = 64
 _JOINS = (
     "[\\u0600-\\u0dff\\u1000-\\u109f\\u1780-\\u17ff\\u2190-\\u2bff\\ufe0f\\U0001f000-\\U0001faff]"
 )
-JOINER = re.compile(rf"(?<={_JOINS})[\u200c\u200d](?={_JOINS})")
+JOINER = rf"(?<={_JOINS})[\u200c\u200d](?={_JOINS})"  # compiled when it is needed
 _ID = re.compile(rf"[A-Za-z0-9_][A-Za-z0-9._-]{{0,{ID_LENGTH_MAX - 1}}}")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
@@ -125,7 +125,9 @@ def _check_id(id: str) -> None:
 
 def _check_name(what: str, name: str) -> None:
     _check_text(f"the {what}", name)
-    if not (name.strip() and len(name) <= NAME_LENGTH_MAX and JOINER.sub("", name).isprintable()):
+    if not (
+        name.strip() and len(name) <= NAME_LENGTH_MAX and re.sub(JOINER, "", name).isprintable()
+    ):
         msg = f"{name[:80]!r} cannot be a {what}: 1 to {NAME_LENGTH_MAX} printable characters"
         raise InvalidInputError(msg)
 

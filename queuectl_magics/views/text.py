@@ -12,7 +12,6 @@ from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 
 from queuectl_magics.job import Attempt, JobRecord, State
-from queuectl_magics.views import progress
 from queuectl_magics.views.reason import brief, cause
 from queuectl_magics.views.status import Status
 from queuectl_magics.views.words import (
@@ -134,12 +133,18 @@ def line(
         f"{symbol} {one_line(record.id)} {heading(record)}",
         standing(record, now),
         shorten(brief(record, now) if why is None else why, TAIL_CELLS),
-        shorten(progress.read(tail or "").line, TAIL_CELLS),
+        shorten(_last_said(tail), TAIL_CELLS) if tail else "",
     ]
     text = " · ".join(part for part in parts if part)
     if width is not None:
         text = shorten(text, width)
     return _paint(text[:1], record.state) + text[1:] if colour else text
+
+
+def _last_said(tail: str) -> str:
+    from queuectl_magics.views import progress  # its patterns take a millisecond to be compiled
+
+    return progress.read(tail).line
 
 
 def while_away(records: Iterable[JobRecord]) -> str:

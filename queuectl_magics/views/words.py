@@ -252,7 +252,7 @@ def clean(text: str, *, keep_colour: bool = False) -> str:
         if text.isprintable():
             return text
     else:
-        text = re.sub(rf"(?P<kept>{JOINER.pattern})|{_UNSEEN}", _make_seen, text)
+        text = re.sub(rf"(?P<kept>{JOINER})|{_UNSEEN}", _make_seen, text)
     text = re.sub(_CONTROL, _keep_colour if keep_colour else "", text)
     if "\r" in text:
         text = "\n".join(line.rstrip("\r").rpartition("\r")[2] for line in text.split("\n"))
