@@ -30,6 +30,7 @@ from queuectl_magics.store import Store
 PATIENCE_S = 3.0
 POLL_S = 0.5
 LINGER_S = 2.0
+REFUSALS_MAX = 120  # a minute; who cannot even open the queue guards nothing
 
 
 def wants_guard(job: JobRecord, age_s: float, printed_bytes: int = 0) -> bool:
@@ -104,7 +105,8 @@ class Guard:
 def guard(home: Path) -> None:
     """Guard *home* until nothing has been running for a moment."""
     only_one = Lock(home / "guard.lock")
-    while only_one.try_acquire():
+    refused = 0
+    while refused < REFUSALS_MAX and only_one.try_acquire():
         left: float | None = POLL_S
         try:
             store = Store(home)
@@ -112,11 +114,13 @@ def guard(home: Path) -> None:
                 _watch_until_idle(Guard(store))
                 only_one.close()
                 left = Guard(store).look()  # a job may have been leased while we were leaving
+                refused = 0
             finally:
                 store.close()
         except HomeGoneError:
             return
         except (QueuectlError, OSError):  # the disk refuses: it may get better, also opened anew
+            refused += 1
             time.sleep(POLL_S)
         finally:
             only_one.close()

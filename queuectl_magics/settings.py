@@ -34,9 +34,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
 
     `durability` is `commit` (a change is on disk before it is acknowledged) or `none` (a power cut
     may take the last moments). `count` is how many jobs a worker runs side by side. While `paused`
-    no worker starts a job; what runs goes on. Of jobs that completed
-    or were cancelled an idle worker moves all but the newest `keep_finished` to the archive; none
-    is dropped, and dead ones stay.
+    no worker starts a job; what runs goes on. Of jobs that completed or were cancelled an
+    idle worker moves all but the newest `keep_finished` to the archive; none is dropped, and dead
+    ones stay.
     """
 
     max_retries: int = 3

@@ -125,9 +125,8 @@ def _check_id(id: str) -> None:
 
 def _check_name(what: str, name: str) -> None:
     _check_text(f"the {what}", name)
-    if not (
-        name.strip() and len(name) <= NAME_LENGTH_MAX and re.sub(JOINER, "", name).isprintable()
-    ):
+    is_seen = name.isprintable() or re.sub(JOINER, "", name).isprintable()
+    if not name.strip() or len(name) > NAME_LENGTH_MAX or not is_seen:
         msg = f"{name[:80]!r} cannot be a {what}: 1 to {NAME_LENGTH_MAX} printable characters"
         raise InvalidInputError(msg)
 

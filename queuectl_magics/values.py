@@ -37,7 +37,7 @@ def plain(value: object) -> object:
         return os.fspath(value)
     from numbers import Integral, Real
 
-    if type(value).__name__ == "timedelta64":  # which NumPy calls a whole number
+    if is_span(value):  # NumPy calls its own a whole number
         return value
     if isinstance(value, Integral):
         return int(value)
@@ -45,6 +45,11 @@ def plain(value: object) -> object:
         return float(value) if isinstance(value, Real) else value
     except OverflowError:
         return value
+
+
+def is_span(value: object) -> bool:
+    """Say whether *value* is a span of time: Python's, pandas' or NumPy's, none loaded for it."""
+    return isinstance(value, timedelta) or type(value).__name__ == "timedelta64"
 
 
 def is_frame(value: object) -> bool:
@@ -63,7 +68,7 @@ def seconds(what: str, value: object) -> float:
         5400.0
 
     """
-    if type(value).__name__ == "timedelta64":
+    if is_span(value) and not isinstance(value, timedelta):
         value = value.astype("timedelta64[us]").item()  # type: ignore[attr-defined]
     given = value.total_seconds() if isinstance(value, timedelta) else plain(value)
     if isinstance(given, str):

@@ -246,3 +246,20 @@ def test_short_job_costs_no_guard():
 
     asked = [(0.1, 0), (3.0, 0), (0.1, job.output_bytes_max + 1)]
     assert [False, True, True] == [guard.wants_guard(job, *about) for about in asked]
+
+
+def test_a_guard_that_can_never_open_the_queue_goes_in_the_end(home, monkeypatch):
+    """Who guards nothing need not stay; a moment's refusal is waited out."""
+    opened = []
+
+    def refuse(path):
+        opened.append(path)
+        raise HomeError(path)
+
+    home.mkdir()
+    monkeypatch.setattr(guard, "Store", refuse)
+    monkeypatch.setattr(guard, "POLL_S", 0.0)
+
+    guard.guard(home)
+
+    assert len(opened) == guard.REFUSALS_MAX

@@ -121,9 +121,7 @@ def _as_kept(name: str, value: Any) -> Any:
         way = "enqueue_all takes dicts" if isinstance(value, Mapping) else "shlex.join makes one"
         msg = f"a command is one text, as you would type it: {way}"
         raise InvalidInputError(msg)
-    if name in _DURATIONS and (
-        isinstance(value, str | timedelta) or type(value).__name__ == "timedelta64"
-    ):
+    if name in _DURATIONS and (isinstance(value, str) or values.is_span(value)):
         return values.seconds(name, value)
     if name == "output_bytes_max" and isinstance(value, str):
         return parse_size_bytes(value)

@@ -59,8 +59,8 @@ class Own:
         if not self.worker.join(timeout_s):
             return False  # it waits for the lock: let it keep its files
         with starting:
-            for name in [name for name, own in _known.items() if own is self]:
-                del _known[name]
+            if _known.get(user.identity) is self:
+                del _known[user.identity]
         if self.worker.store is not user.store:  # of one that was closed before us
             self.worker.store.close()
         return True

@@ -10,6 +10,7 @@ import linecache
 import sys
 
 FRAMES_MAX = 6
+NOT_A_CELL = ("IPython.", "queuectl_magics.")
 
 
 def is_statement(magic: str) -> bool:
@@ -24,6 +25,8 @@ def is_statement(magic: str) -> bool:
         if frame.f_back is None:
             break
         frame = frame.f_back
+        if frame.f_globals.get("__name__", "").startswith(NOT_A_CELL):
+            continue  # nor need their files be read
         line = linecache.getline(frame.f_code.co_filename, frame.f_lineno)
         if call in line:
             return line.lstrip().startswith(call)
