@@ -60,7 +60,7 @@ def _archived(store: Store, word: str) -> JobRecord | None:
         return None
     found = archive.find(home, word, jobs)
     if found is None:
-        named = [job for job in archive.records(home, jobs) if job.name == word]
+        named = archive.records(home, jobs, name=word)
         refuse_several(word, named)
         found = named[0] if named else None
     return found

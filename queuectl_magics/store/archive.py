@@ -171,16 +171,20 @@ def _exchange(store: Store, path: Path, unwanted: Collection[tuple[str, int]]) -
     return True
 
 
-def records(home: Path, kept: Mapping[str, JobRecord]) -> list[JobRecord]:
+def records(
+    home: Path, kept: Mapping[str, JobRecord], *, name: str | None = None
+) -> list[JobRecord]:
     """Return the archived jobs, in the order in which they came to the queue, each of them once.
 
-    *kept* are the jobs of the store, looked at before the archive is.
+    *kept* are the jobs of the store, looked at before the archive is. With *name* only those that
+    have it; other lines are not even decoded.
     """
+    part = b"" if name is None else b'"name":%b' % msgspec.json.encode(name)
     found: dict[tuple[str, int], JobRecord] = {}
     for path in paths(home):
         with path.open("rb") as lines:
-            for job in map(_job, lines):
-                if job is not None and not is_in(kept, job):
+            for job in (_job(line) for line in lines if part in line):
+                if job is not None and not is_in(kept, job) and name in (None, job.name):
                     found[job.id, job.order] = job
     return sorted(found.values(), key=attrgetter("order"))
 
