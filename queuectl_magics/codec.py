@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import cache, lru_cache
 from itertools import pairwise
 from sys import intern
 from typing import Any
@@ -62,8 +62,7 @@ class Announced(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag="
 Line = JobEvent | Opened | Booted | Announced
 
 _encoder = msgspec.json.Encoder()
-_lines: msgspec.json.Decoder[Line] = msgspec.json.Decoder(Line)
-_jobs: msgspec.json.Decoder[list[JobRecord]] = msgspec.json.Decoder(list[JobRecord])
+_headers = msgspec.json.Decoder(Opened)
 
 PART_BYTES = 256 * 1024
 _NEXT_JOB = b',\n{"id":"'
@@ -81,9 +80,32 @@ ALIASES = {
 }
 
 
+# A millisecond each to make, and a short command needs but one of them.
+
+
+@cache
+def _lines() -> msgspec.json.Decoder[Line]:
+    return msgspec.json.Decoder(Line)
+
+
+@cache
+def _jobs() -> msgspec.json.Decoder[list[JobRecord]]:
+    return msgspec.json.Decoder(list[JobRecord])
+
+
 def encode_line(line: Line) -> bytes:
     """Return an event, or one of the journal's own notes, as one JSON object without a newline."""
     return _encoder.encode(line)
+
+
+def decode_header(line: bytes) -> Opened:
+    """Return what the first line of a journal says.
+
+    Raises:
+        msgspec.DecodeError: it is no such line.
+
+    """
+    return _headers.decode(line)
 
 
 def decode_line(line: bytes) -> Line:
@@ -93,7 +115,7 @@ def decode_line(line: bytes) -> Line:
         msgspec.DecodeError: the line is nothing of this format.
 
     """
-    found = _lines.decode(line)
+    found = _lines().decode(line)
     if isinstance(found, Enqueued):
         _share_texts(found.job)
     elif isinstance(found, Leased):
@@ -124,7 +146,7 @@ def decode_jobs(text: bytes) -> list[JobRecord]:
 
 
 def _decode_part(text: bytes) -> list[JobRecord]:
-    jobs = _jobs.decode(text)
+    jobs = _jobs().decode(text)
     for before, job in pairwise([*jobs[:1], *jobs]):
         _share_texts(job)
         _share_values(job, before)
@@ -185,7 +207,6 @@ class _Classic(msgspec.Struct, frozen=True):
     updated_at: datetime | None = None
 
 
-_classics = msgspec.json.Decoder(list[_Classic])
 _CLASSIC_STATES = {"canceled": "cancelled", "processing": "pending", "running": "pending"}
 
 
@@ -202,7 +223,7 @@ def decode_classic_jobs(text: bytes, now: datetime) -> list[JobRecord]:
     if not text.strip():
         return []
     try:
-        rows = _classics.decode(text)
+        rows = msgspec.json.decode(text, type=list[_Classic])
     except (msgspec.DecodeError, UnicodeError) as error:
         msg = f"it is not an array of jobs: {error}"
         raise InvalidInputError(msg) from None

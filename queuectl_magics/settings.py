@@ -25,8 +25,8 @@ SIZE_MAX = 2**50
 BASE_MAX = 1_000_000.0
 
 _UNITS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0}
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt])?(?:i?b)?")
-_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|[smhdw]?)")
+_SIZE = r"(\d+(?:\.\d+)?)\s*([kmgt])?(?:i?b)?"  # compiled when it is needed
+_PART = r"(\d+(?:\.\d+)?)(ms|[smhdw]?)"
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,7 +63,7 @@ def parse_duration_s(text: str | float) -> float:
         seconds = text
     else:
         word = str(text).strip().lower().replace(" ", "")
-        parts = _PART.findall(word)
+        parts = re.findall(_PART, word)
         if not parts or "".join(number + unit for number, unit in parts) != word:
             msg = f"{str(text)!r} is no duration: write 90, 90s, 10m, 6h or 2d"
             raise InvalidInputError(msg)
@@ -85,7 +85,7 @@ def parse_size_bytes(text: str | int) -> int:
         65536
 
     """
-    found = _SIZE.fullmatch(str(text).strip().lower())
+    found = re.fullmatch(_SIZE, str(text).strip().lower())
     if found is None:
         msg = f"{str(text)!r} is no size: write 500000, 64k, 256M or 2G"
         raise InvalidInputError(msg)

@@ -31,9 +31,10 @@ ID_LENGTH_MAX = 64
 _JOINS = (
     "[\\u0600-\\u0dff\\u1000-\\u109f\\u1780-\\u17ff\\u2190-\\u2bff\\ufe0f\\U0001f000-\\U0001faff]"
 )
-JOINER = rf"(?<={_JOINS})[\u200c\u200d](?={_JOINS})"  # compiled when it is needed
-_ID = re.compile(rf"[A-Za-z0-9_][A-Za-z0-9._-]{{0,{ID_LENGTH_MAX - 1}}}")
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+# Patterns are compiled when they are needed: a command that only looks needs none.
+JOINER = rf"(?<={_JOINS})[\u200c\u200d](?={_JOINS})"
+_ID = rf"[A-Za-z0-9_][A-Za-z0-9._-]{{0,{ID_LENGTH_MAX - 1}}}"
+_VARIABLE = r"[A-Za-z_][A-Za-z0-9_]*"
 
 
 def check(spec: JobSpec) -> None:
@@ -68,7 +69,7 @@ def check(spec: JobSpec) -> None:
             raise InvalidInputError(msg)
     _check_shell(spec.shell)
     for name, value in spec.env.items():
-        if not _VARIABLE.fullmatch(name):
+        if not re.fullmatch(_VARIABLE, name):
             before, equals, _ = name.partition("=")
             shown = f"{before}=…" if equals else name  # it may have been meant for a value
             msg = f"{shown!r} is no name for an environment variable: letters, digits and _"
@@ -115,7 +116,7 @@ def _check_command(command: str) -> None:
 
 
 def _check_id(id: str) -> None:
-    if not _ID.fullmatch(id) or id.endswith("."):
+    if not re.fullmatch(_ID, id) or id.endswith("."):
         msg = (
             f"{id!r} cannot be an id: 1 to {ID_LENGTH_MAX} letters, digits, '.', '_' and '-', "
             "not starting with '.' or '-', not ending with '.'"

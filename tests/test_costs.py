@@ -311,7 +311,7 @@ def test_queuectl_status_imports_nothing_heavy(home) -> None:
     found = set(last_words(STATUS, str(home)))
     assert not (HEAVY | {"IPython", "traitlets", "asyncio", "ssl", "http", "sqlite3"}) & found
     assert not {"subprocess", "hashlib", "ctypes", "difflib", "html", "json", "shutil"} & found
-    assert not {"signal", "importlib.metadata", "queuectl_magics.views.progress"} & found
+    assert not {"signal", "locale", "importlib.metadata", "queuectl_magics.views.progress"} & found
     assert len(found) <= 180
 
 

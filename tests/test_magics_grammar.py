@@ -34,7 +34,7 @@ def enqueue(**values: object) -> dict[str, object]:
     return values
 
 
-@click.command("logs", context_settings={"help_option_names": ["--manual"]})
+@click.command("logs")
 @click.option("-h", "--host")
 def logs(**values: object) -> dict[str, object]:
     """Give back what was understood."""
@@ -277,13 +277,12 @@ def test_options_that_cannot_be_read_are_refused(line, message):
 @pytest.mark.parametrize(
     ("line", "options", "rest"),
     [
-        ("--manual x", ["--manual"], "x"),
         ("--help x", ["--help"], "x"),
         ("-h node1 x", ["-h", "node1"], "x"),
     ],
 )
-def test_a_command_may_name_its_help_as_it_likes(line, options, rest):
-    """Its own names are known besides `-h` and `--help`, unless it uses those otherwise."""
+def test_a_command_may_use_the_names_of_the_help_for_something_else(line, options, rest):
+    """`-h` and `--help` are known to every command, and are what it says they are."""
     assert (options, rest) == split_options(line, logs)
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from queuectl_magics.commands.verb import CONTEXT, Session, Verb, records_of
+from queuectl_magics.commands.verb import Session, Verb, records_of
 from queuectl_magics.errors import InvalidInputError
 from queuectl_magics.job import TERMINAL, State
 from queuectl_magics.jobqueue import Details, JobList, Log
@@ -77,7 +77,6 @@ def _frame(found: Status | Live, session: Session) -> Any:
     text=_text,
     notebook=_frame,
     json=_as_json,
-    context_settings=CONTEXT,
 )
 @click.option("--state", "states", multiple=True, metavar="STATE", help=STATE_HELP)
 @click.option("--failed", is_flag=True, help="Only jobs that failed or are dead.")
@@ -121,7 +120,6 @@ def status(
     cls=Verb,
     text=lambda jobs, session: text.jobs(jobs.records, width=session.width, colour=session.colour),
     json=records_of,
-    context_settings=CONTEXT,
 )
 @click.option("--state", "states", multiple=True, metavar="STATE", help=STATE_HELP)
 @click.option("--tag", metavar="TAG", help="Only jobs with this tag.")
@@ -150,7 +148,6 @@ def list_(
     cls=Verb,
     text=lambda details, session: details.text(colour=session.colour),
     json=lambda details: details.record,
-    context_settings=CONTEXT,
 )
 @click.argument("id")
 @click.pass_obj
@@ -165,7 +162,6 @@ def show(session: Session, id: str) -> Details:
     cls=Verb,
     text=lambda timeline, session: timeline.text(width=session.width, colour=session.colour),
     json=lambda timeline: timeline.spans,
-    context_settings=CONTEXT,
 )
 @click.argument("ids", nargs=-1, metavar="[ID]...")
 @click.pass_obj
@@ -179,7 +175,6 @@ def timeline(session: Session, ids: tuple[str, ...]) -> Timeline:
     cls=Verb,
     text=lambda log, _session: "" if log.followed else str(log),
     json=lambda log: {"output": str(log)},
-    context_settings=CONTEXT,
 )
 @click.option("--follow", "-f", is_flag=True, help="Go on until the job is over.")
 @click.option(

@@ -12,7 +12,6 @@ import click
 import msgspec
 
 from queuectl_magics.commands.verb import (
-    CONTEXT,
     DURATION,
     SIGNAL,
     Family,
@@ -48,7 +47,7 @@ def _cancelled(jobs: Job | JobList, _session: Session) -> str:
     )
 
 
-@click.command("cancel", cls=Verb, text=_cancelled, json=records_of, context_settings=CONTEXT)
+@click.command("cancel", cls=Verb, text=_cancelled, json=records_of)
 @click.option(
     "--signal",
     "number",
@@ -63,9 +62,7 @@ def cancel(session: Session, ids: tuple[str, ...], number: int) -> Job | JobList
     return _one_or_many(session.queue.cancel(*ids, signal=number), ids)
 
 
-@click.command(
-    "retry", cls=Verb, text=_told("is pending again"), json=records_of, context_settings=CONTEXT
-)
+@click.command("retry", cls=Verb, text=_told("is pending again"), json=records_of)
 @click.option("--failed", is_flag=True, help="All jobs that failed or are dead.")
 @click.argument("ids", nargs=-1, metavar="[ID]...")
 @click.pass_obj
@@ -87,7 +84,6 @@ dlq = Family("dlq", default="list", help="The dead letter queue: jobs whose atte
     "list",
     text=lambda jobs, session: text.jobs(jobs.records, width=session.width, colour=session.colour),
     json=records_of,
-    context_settings=CONTEXT,
 )
 @click.pass_obj
 def dlq_list(session: Session) -> JobList:
@@ -95,7 +91,7 @@ def dlq_list(session: Session) -> JobList:
     return JobList(session.queue.jobs(State.DEAD))
 
 
-@dlq.command("retry", text=_told("is pending again"), json=records_of, context_settings=CONTEXT)
+@dlq.command("retry", text=_told("is pending again"), json=records_of)
 @click.option("--all", "everything", is_flag=True, help="All dead jobs.")
 @click.argument("ids", nargs=-1, metavar="[ID]...")
 @click.pass_obj
@@ -133,14 +129,14 @@ def _plain(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-@config.command("list", text=_as_lines, context_settings=CONTEXT)
+@config.command("list", text=_as_lines)
 @click.pass_obj
 def config_list(session: Session) -> dict[str, Any]:
     """List the settings."""
     return _settings(session)
 
 
-@config.command("get", text=lambda value, _session: _plain(value), context_settings=CONTEXT)
+@config.command("get", text=lambda value, _session: _plain(value))
 @click.argument("key")
 @click.pass_obj
 def config_get(session: Session, key: str) -> Any:
@@ -148,9 +144,7 @@ def config_get(session: Session, key: str) -> Any:
     return _settings(session)[setting_name(key)]
 
 
-@config.command(
-    "set", text=_as_lines, context_settings={**CONTEXT, "ignore_unknown_options": True}
-)
+@config.command("set", text=_as_lines, context_settings={"ignore_unknown_options": True})
 @click.argument("key")
 @click.argument("value")
 @click.pass_obj
@@ -161,7 +155,7 @@ def config_set(session: Session, key: str, value: str) -> dict[str, Any]:
     return {name: _settings(session)[name]}
 
 
-@click.command("prune", cls=Verb, text=lambda ids, _session: ids.text(), context_settings=CONTEXT)
+@click.command("prune", cls=Verb, text=lambda ids, _session: ids.text())
 @click.option(
     "--state",
     "states",

@@ -18,7 +18,7 @@ from typing import Any
 import click
 
 from queuectl_magics.codec import ALIASES, spec_from
-from queuectl_magics.commands.verb import CONTEXT, DURATION, SIZE, Session, Verb, each, records_of
+from queuectl_magics.commands.verb import DURATION, SIZE, Session, Verb, each, records_of
 from queuectl_magics.errors import InvalidInputError
 from queuectl_magics.job import OnLost
 from queuectl_magics.jobqueue import Job, JobList
@@ -49,7 +49,7 @@ def _variables(
     cls=Verb,
     text=_shown,
     json=records_of,
-    context_settings={**CONTEXT, "allow_interspersed_args": False},
+    context_settings={"allow_interspersed_args": False},
 )
 @click.option("--id", metavar="ID", help="The job's id; by default the next short number.")
 @click.option("--name", "-n", metavar="NAME", help="A name to call it by.")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import click
 
-from queuectl_magics.commands.verb import CONTEXT, Session, Verb
+from queuectl_magics.commands.verb import Session, Verb
 from queuectl_magics.store import repair as mending
 from queuectl_magics.store.repair import Report
 
@@ -19,7 +19,6 @@ from queuectl_magics.store.repair import Report
     cls=Verb,
     text=lambda report, _session: report.text(),
     exit_code=lambda report: int(not report.is_well),
-    context_settings=CONTEXT,
 )
 @click.option("--dry-run", is_flag=True, help="Show what can be saved and change nothing.")
 @click.pass_obj

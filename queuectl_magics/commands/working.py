@@ -18,7 +18,6 @@ import click
 
 from queuectl_magics import clock
 from queuectl_magics.commands.verb import (
-    CONTEXT,
     DURATION,
     Family,
     Session,
@@ -130,7 +129,6 @@ def _watch(session: Session, store: Store, wanted: list[str]) -> Callable[[list[
     text=_summary,
     exit_code=_exit_code,
     json=records_of,
-    context_settings=CONTEXT,
 )
 @_COUNT
 @click.pass_obj
@@ -166,7 +164,6 @@ def run(session: Session, count: int | None) -> JobList:
     cls=Verb,
     text=lambda _value, _session: "The queue is paused: nothing starts until it is resumed.",
     json=lambda _value: {"paused": True},
-    context_settings=CONTEXT,
 )
 @click.pass_obj
 def pause(session: Session) -> None:
@@ -179,7 +176,6 @@ def pause(session: Session) -> None:
     cls=Verb,
     text=lambda _value, _session: "The queue is resumed.",
     json=lambda _value: {"paused": False},
-    context_settings=CONTEXT,
 )
 @click.pass_obj
 def resume(session: Session) -> None:
@@ -197,7 +193,6 @@ def _worker_lines(workers: WorkerList, _session: Session) -> str:
 @worker.command(
     "start",
     text=lambda workers, session: "Worker stopped." if session.foreground else workers.text(),
-    context_settings=CONTEXT,
 )
 @_COUNT
 @click.pass_obj
@@ -224,7 +219,6 @@ def worker_start(session: Session, count: int | None) -> WorkerList:
 @worker.command(
     "stop",
     text=_worker_lines,
-    context_settings=CONTEXT,
 )
 @click.option("--now", is_flag=True, help="End the running jobs and hand them back.")
 @click.pass_obj
@@ -235,7 +229,7 @@ def worker_stop(session: Session, *, now: bool) -> WorkerList:
     return WorkerList(session.queue, stopped, told="asked to stop")
 
 
-@worker.command("status", text=_worker_lines, context_settings=CONTEXT)
+@worker.command("status", text=_worker_lines)
 @click.pass_obj
 def worker_status(session: Session) -> WorkerList:
     """List the workers of this queue."""
@@ -248,7 +242,6 @@ def worker_status(session: Session) -> WorkerList:
     text=_summary,
     exit_code=_exit_code,
     json=records_of,
-    context_settings=CONTEXT,
 )
 @click.option("--timeout", type=DURATION, help="Give up after this long; the jobs go on.")
 @click.argument("ids", nargs=-1, metavar="[ID]...")

@@ -86,7 +86,6 @@ def split_words(line: str) -> list[str]:
 def _options_of(command: click.Command) -> _Options:
     declared = [one for one in command.params if isinstance(one, click.Option)]
     options: _Options = dict.fromkeys(HELP)
-    options |= dict.fromkeys(command.context_settings.get("help_option_names", ()))
     for one in declared:
         options |= dict.fromkeys(one.opts, None if one.is_flag or one.count else one)
         options |= dict.fromkeys(one.secondary_opts)

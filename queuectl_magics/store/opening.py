@@ -179,14 +179,10 @@ def _check_same(paths: Paths, known: Generation, header: Opened, inode: int) -> 
 
 
 def _read_header(paths: Paths, line: bytes) -> tuple[int, Opened]:
-    found = number(line)
-    header = None
-    if found is not None:
-        try:
-            header = codec.decode_line(line)
-        except codec.Unreadable:
-            header = None
-    if found is None or not isinstance(header, Opened):
+    found, header = number(line), None
+    with suppress(*codec.Unreadable):
+        header = codec.decode_header(line)
+    if found is None or header is None:
         msg = f"{paths.journal}: line 1 is damaged; {REPAIR}"
         raise StoreDamagedError(msg)
     if header.format != FORMAT:
