@@ -27,7 +27,7 @@ class Event(
 
 
 class Enqueued(Event, frozen=True, kw_only=True, omit_defaults=True, tag="enqueued"):
-    """A job was accepted; `job` is its record as it starts out."""
+    """A job was accepted; `job` is its record as it starts out, at `at`."""
 
     job: JobRecord
 

@@ -10,7 +10,7 @@ only names and a reference.
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 
 import msgspec
@@ -43,6 +43,7 @@ class OnLost(StrEnum):
 BACKOFF_BASE = 2.0
 BACKOFF_CAP_S = 3600.0
 OUTPUT_BYTES_MAX = 256 * 1024 * 1024
+NOT_YET = datetime.fromtimestamp(0, UTC)
 PROCESSING = State.PROCESSING  # Python 3.11 takes 0.2 µs to ask an enum for a member
 WAITING = frozenset({State.PENDING, State.FAILED})
 TERMINAL = frozenset({State.COMPLETED, State.DEAD, State.CANCELLED})
@@ -139,6 +140,8 @@ AttemptKey = tuple[str, int]
 class JobRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """A job: what was asked, and what became of it up to event number `seq`.
 
+    Its times come from the events that it was folded from; before the first they are `NOT_YET`,
+    which is not written, or each line of the journal would say the same moment three times.
     `attempts` counts the attempts that failed; `attempt` is the number of the current or latest
     attempt, and only ever grows. The flat fields from `worker` on speak of that latest attempt;
     `history` holds the ones before it.
@@ -149,8 +152,8 @@ class JobRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, g
     state: State
     attempts: int
     max_retries: int
-    created_at: datetime
-    updated_at: datetime
+    created_at: datetime = NOT_YET
+    updated_at: datetime = NOT_YET
 
     name: str | None = None
     tags: tuple[str, ...] = ()

@@ -100,7 +100,8 @@ def evolve(job: JobRecord | None, event: JobEvent, seq: int) -> JobRecord | None
         if job is not None:
             msg = f"job {event.id} was enqueued twice (event {seq})"
             raise IllegalTransitionError(msg)
-        return replace(event.job, seq=seq, order=seq)
+        at = event.at
+        return replace(event.job, created_at=at, updated_at=at, seq=seq, order=seq)
     if job is None:
         msg = f"event {seq} speaks of job {event.id}, which does not exist"
         raise IllegalTransitionError(msg)
@@ -201,28 +202,27 @@ def _same_attempt(job: JobRecord, attempt: int, seq: int) -> None:
 # --- decisions: what is, and what is wanted → the event to record -------------------------------
 
 
-def enqueue(record: JobRecord) -> Enqueued:
+def enqueue(record: JobRecord, *, now: datetime) -> Enqueued:
     """Accept a job: *record* comes from `new_job`."""
-    return Enqueued(at=record.created_at, id=record.id, job=record)
+    return Enqueued(at=now, id=record.id, job=record)
 
 
 def new_job(
     spec: JobSpec,
     *,
     id: str,
-    now: datetime,
+    due_from: datetime,
     max_retries: int,
     backoff_base: float,
     backoff_cap_s: float,
     cwd: str | None = None,
     environ_ref: str | None = None,
     env_ref: str | None = None,
-    due_from: datetime | None = None,
 ) -> JobRecord:
     """Return the record a job starts out with: *spec*, and the queue's settings of this moment.
 
-    Its delay counts from *due_from*, the time by the clock: *now* is ahead of that after the clock
-    was set back.
+    Its delay counts from *due_from*, the time by the clock, which the moment of its acceptance is
+    ahead of after the clock was set back.
     """
     return JobRecord(
         id=id,
@@ -230,8 +230,6 @@ def new_job(
         state=State.PENDING,
         attempts=0,
         max_retries=max_retries if spec.max_retries is None else spec.max_retries,
-        created_at=now,
-        updated_at=now,
         name=spec.name,
         tags=spec.tags,
         priority=spec.priority,
@@ -247,7 +245,7 @@ def new_job(
         grace_s=spec.grace_s,
         output_bytes_max=spec.output_bytes_max,
         on_lost=spec.on_lost,
-        due_at=(due_from or now) + timedelta(seconds=spec.delay_s) if spec.delay_s else None,
+        due_at=due_from + timedelta(seconds=spec.delay_s) if spec.delay_s else None,
     )
 
 

@@ -46,8 +46,8 @@ def enqueue(
 
     def accepted(id: str, now: datetime) -> JobEvent:
         spec = {key: word.format(id=id) for key, word in {"command": "true", **words}.items()}
-        job = lifecycle.new_job(JobSpec(**spec), id=id, now=now, env_ref=env_ref, **policy)
-        return lifecycle.enqueue(job)
+        job = lifecycle.new_job(JobSpec(**spec), id=id, due_from=now, env_ref=env_ref, **policy)
+        return lifecycle.enqueue(job, now=now)
 
     return lambda _, now: [accepted(id, now) for id in ids]
 

@@ -189,7 +189,7 @@ def test_many_jobs_accepted_at_once_are_one_write_and_one_sync(queue, counting) 
         queue.enqueue_all([JobSpec(command=f"echo {number}") for number in range(1_000)])
     assert (calls["write"], calls.syncs) == (1, 1)
     assert calls.total() <= 25
-    assert calls.written <= 1_000 * 700
+    assert calls.written <= 1_000 * (240 + len(os.getcwd()))  # no moment and no default twice
 
 
 def test_jobs_of_one_policy_are_checked_and_built_once(queue, monkeypatch) -> None:
@@ -217,7 +217,8 @@ def test_a_job_takes_few_bytes_of_memory() -> None:
         spec = JobSpec(command=f"python train.py --lr {number / 7:.6f}")
         settings = {"max_retries": 3, "backoff_base": 2.0, "backoff_cap_s": 60.0}
         places = {"cwd": "/home/someone/notebooks", "environ_ref": "64fc2afb4dc1c058446b"}
-        job = lifecycle.new_job(spec, id=str(number), now=began, **settings, **places)
+        job = lifecycle.new_job(spec, id=str(number), due_from=began, **settings, **places)
+        job = lifecycle.evolve(None, lifecycle.enqueue(job, now=began), number)
         at = began + timedelta(seconds=number)
         job = lifecycle.evolve(
             job, lifecycle.lease(job, worker="1-abc", token="t", now=at), number

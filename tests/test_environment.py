@@ -148,11 +148,9 @@ def test_what_is_kept_is_recalled(folder, variables):
     assert variables == environment.recall(folder, reference)
 
 
-def test_no_variables_need_no_file(folder):
-    """Nothing to keep, nothing to recall."""
-    assert environment.keep(folder, {}) is None
+def test_no_reference_means_no_variables(folder):
+    """A job that was given none has no file of its own."""
     assert {} == environment.recall(folder, None)
-    assert [] == list(folder.iterdir())
 
 
 def test_same_variables_share_a_file(folder):

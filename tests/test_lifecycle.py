@@ -23,7 +23,7 @@ from queuectl_magics.events import (
     StopRequested,
     Succeeded,
 )
-from queuectl_magics.job import Attempt, Exit, JobRecord, JobSpec, State
+from queuectl_magics.job import NOT_YET, Attempt, Exit, JobRecord, JobSpec, State
 from queuectl_magics.lifecycle import TRANSITIONS, IllegalTransitionError, evolve
 
 TABLE = """
@@ -217,16 +217,25 @@ def test_job_that_is_not_over_cannot_be_pruned(state):
 
 def test_enqueued_job_takes_its_place_from_the_event_number():
     """The record comes from the event; its place in the line is the event's number."""
-    event = lifecycle.enqueue(IDLE)
+    event = lifecycle.enqueue(IDLE, now=T0)
 
     assert Enqueued(at=T0, id="7", job=IDLE) == event
     assert replace(IDLE, seq=33, order=33) == evolve(None, event, 33)
 
 
+def test_enqueued_job_has_its_times_from_the_event():
+    """They are written once; a line that has them twice, as older ones do, means the same."""
+    bare = replace(IDLE, created_at=NOT_YET, updated_at=NOT_YET)
+    expected = replace(IDLE, created_at=T1, updated_at=T1, seq=33, order=33)
+
+    assert expected == evolve(None, Enqueued(at=T1, id="7", job=bare), 33)
+    assert expected == evolve(None, Enqueued(at=T1, id="7", job=IDLE), 33)
+
+
 def test_job_is_not_enqueued_twice():
     """An id that is taken is refused."""
     with pytest.raises(IllegalTransitionError, match="job 7 was enqueued twice"):
-        evolve(IDLE, lifecycle.enqueue(IDLE), 21)
+        evolve(IDLE, lifecycle.enqueue(IDLE, now=T0), 21)
 
 
 @pytest.mark.parametrize("event", [*EVENTS.values(), Pruned(at=T1, id="7")])
@@ -271,7 +280,9 @@ def test_late_result_of_a_fenced_attempt_is_refused(job, attempt):
 def test_new_job_is_its_spec_and_the_settings_of_the_moment():
     """What the spec leaves open is filled in once, and is the job's own from then on."""
     settings = {"max_retries": 3, "backoff_base": 2.0, "backoff_cap_s": 3600.0}
-    plain = lifecycle.new_job(JobSpec(command="make"), id="1", now=T0, cwd="/home", **settings)
+    plain = lifecycle.new_job(
+        JobSpec(command="make"), id="1", due_from=T0, cwd="/home", **settings
+    )
     spec = JobSpec(
         command="make",
         name="build",
@@ -282,9 +293,8 @@ def test_new_job_is_its_spec_and_the_settings_of_the_moment():
         delay_s=90,
         priority=-1,
     )
-    asked = lifecycle.new_job(spec, id="1", now=T0, cwd="/home", **settings)
+    asked = lifecycle.new_job(spec, id="1", due_from=T0, cwd="/home", **settings)
     same = {"id": "1", "command": "make", "state": State.PENDING, "attempts": 0}
-    same |= {"created_at": T0, "updated_at": T0}
 
     assert JobRecord(**same, **settings, cwd="/home") == plain
     assert (
@@ -306,7 +316,7 @@ def test_job_keeps_the_names_of_its_environment_but_no_values():
     """The record of a job never holds what a variable was set to."""
     spec = JobSpec(command="make", env={"TOKEN": "s3cret", "A": "hidden"})
     job = lifecycle.new_job(
-        spec, id="1", now=T0, max_retries=3, backoff_base=2, backoff_cap_s=60, env_ref="e1"
+        spec, id="1", due_from=T0, max_retries=3, backoff_base=2, backoff_cap_s=60, env_ref="e1"
     )
 
     assert ("A", "TOKEN") == job.env_names

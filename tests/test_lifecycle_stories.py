@@ -23,12 +23,12 @@ def a_new_job(**spec) -> JobRecord:
     job = lifecycle.new_job(
         JobSpec(command="make", **spec),
         id="7",
-        now=T0,
+        due_from=T0,
         max_retries=3,
         backoff_base=2.0,
         backoff_cap_s=3600.0,
     )
-    return fold(None, lifecycle.enqueue(job))
+    return fold(None, lifecycle.enqueue(job, now=T0))
 
 
 def fold(job: JobRecord | None, *events: JobEvent) -> JobRecord:
@@ -232,7 +232,7 @@ def test_job_before_its_first_attempt_has_no_attempts_to_show():
 
 def test_same_events_give_the_same_job_whatever_the_rules_are_now(monkeypatch):
     """A replay decides nothing: no backoff is computed, no allowance is compared."""
-    accepted = lifecycle.enqueue(replace(a_new_job(), max_retries=1, backoff_cap_s=0.0))
+    accepted = lifecycle.enqueue(replace(a_new_job(), max_retries=1, backoff_cap_s=0.0), now=T0)
     events = [
         accepted,
         Leased(at=T0, id="7", attempt=1, worker="w1", token="t"),

@@ -47,9 +47,9 @@ def add(store: Store, *ids: str, ended: State | None = State.COMPLETED) -> None:
         for id in ids:
             spec = JobSpec(command=f"echo {id}")
             job = lifecycle.new_job(
-                spec, id=id, now=now, max_retries=1, backoff_base=2.0, backoff_cap_s=60.0
+                spec, id=id, due_from=now, max_retries=1, backoff_base=2.0, backoff_cap_s=60.0
             )
-            yield lifecycle.enqueue(job)
+            yield lifecycle.enqueue(job, now=now)
             if ended is State.CANCELLED:
                 yield lifecycle.cancel(job, now=now)
             elif ended is not None:

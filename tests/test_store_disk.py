@@ -75,7 +75,7 @@ def test_refusal_of_a_full_disk_names_exactly_what_was_stored(home, monkeypatch)
 def test_what_a_full_disk_took_is_synced_before_it_is_named(opened, monkeypatch):
     """What the refusal calls stored is as safe as what was acknowledged."""
     counted = Counted(monkeypatch, "fdatasync")
-    FullDisk(monkeypatch, 700)
+    FullDisk(monkeypatch, 500)
     with pytest.raises(StoreFullError) as caught:
         opened.transact(enqueue("1", "2", "3"))
 
@@ -87,7 +87,7 @@ def test_partial_line_that_cannot_be_cut_is_cut_by_the_next_writer(opened, monke
     """It is a torn tail like any other; a reader in between does not see it."""
     other = Store(opened.paths.home)
     with monkeypatch.context() as patch:
-        FullDisk(patch, 400)
+        FullDisk(patch, 300)
         patch.setattr(os, "ftruncate", lambda *_: (_ for _ in ()).throw(OSError(errno.EIO, "")))
         with pytest.raises(StoreFullError):
             opened.transact(enqueue("1", "2"))
@@ -117,7 +117,7 @@ def test_end_of_an_attempt_is_recorded_on_a_full_disk(opened, monkeypatch):
     opened.transact(enqueue("1", "2", "3", "4"))
     for id in ("1", "2"):
         opened.transact(lease(id))
-    opened.reserve_space()
+    reserve.put_by(opened.paths.reserve)
     assert reserve.BYTES == opened.paths.reserve.stat().st_size
 
     disk = FullDisk(monkeypatch, 3)
@@ -132,7 +132,7 @@ def test_end_of_an_attempt_is_recorded_on_a_full_disk(opened, monkeypatch):
         opened.transact(settle("2"), vital=True)
 
     disk.room = 10**6
-    opened.reserve_space()
+    reserve.put_by(opened.paths.reserve)
     opened.transact(settle("2"), vital=True)
     assert reserve.BYTES == opened.paths.reserve.stat().st_size
     assert ["completed", "completed", "pending", "pending"] == [
@@ -145,7 +145,7 @@ def test_end_of_an_attempt_is_recorded_on_a_full_disk_after_a_restart_too(home, 
     made = Store(home)
     made.transact(enqueue("1"))
     made.transact(lease("1"))
-    made.reserve_space()
+    reserve.put_by(made.paths.reserve)
     made.boot = "another"
     FullDisk(monkeypatch, 0)
     made.transact(settle("1"), vital=True)
@@ -173,7 +173,7 @@ def test_note_of_a_restart_may_be_all_that_found_room(home, monkeypatch):
 def test_without_a_reserve_a_full_disk_is_full(opened, monkeypatch):
     """Nothing was put by, or it could not be."""
     FullDisk(monkeypatch, 0)
-    opened.reserve_space()
+    reserve.put_by(opened.paths.reserve)
     with pytest.raises(StoreFullError):
         opened.transact(enqueue("1"), vital=True)
 

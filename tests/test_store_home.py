@@ -16,7 +16,7 @@ from queuectl_magics import codec
 from queuectl_magics.codec import FORMAT, Opened
 from queuectl_magics.errors import HomeError, StoreDamagedError, StoreFullError
 from queuectl_magics.journal import frame
-from queuectl_magics.store import Store, opening
+from queuectl_magics.store import Store, opening, reserve
 from queuectl_magics.store import home as homes
 from queuectl_magics.store.compaction import compact
 from queuectl_magics.store.home import filesystem_type
@@ -72,7 +72,7 @@ def test_home_and_all_in_it_are_private_whatever_the_umask(home, umask):
     try:
         made = Store(home)
         made.transact(enqueue("1"))
-        made.reserve_space()
+        reserve.put_by(made.paths.reserve)
         compact(made)
         with made.paths.journal.open("ab") as file:
             file.write(b"torn")

@@ -289,7 +289,7 @@ def full_disk(lab: Path) -> Examined:
     with opened(new_disk(lab)) as (store, history):
         enqueue(store, "1")
         history.ack(store)
-        history.disk.room = 800
+        history.disk.room = 500
         with pytest.raises(StoreFullError) as full:
             enqueue(store, "2", "3", "4", "5")
         assert ("2", "3") == full.value.accepted

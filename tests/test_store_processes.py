@@ -146,7 +146,8 @@ def test_stopped_holder_goes_on_where_it_was(home, opened, python, until):
             print("held", flush=True)
             input()
             spec = JobSpec(command="true")
-            return [lifecycle.enqueue(lifecycle.new_job(spec, id="theirs", now=now, **keys))]
+            job = lifecycle.new_job(spec, id="theirs", due_from=now, **keys)
+            return [lifecycle.enqueue(job, now=now)]
 
         Store(Path({str(home)!r})).transact(decide)
         """)
@@ -526,8 +527,8 @@ LOOP = """
 
     def decide(table, now):
         id = str(table.next_number)
-        job = lifecycle.new_job(JobSpec(command="true"), id=id, now=now, **keys)
-        return [lifecycle.enqueue(job)]
+        job = lifecycle.new_job(JobSpec(command="true"), id=id, due_from=now, **keys)
+        return [lifecycle.enqueue(job, now=now)]
 
     opened = Store(Path({home!r}))
     other = Store(Path({home!r}))

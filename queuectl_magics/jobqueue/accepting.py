@@ -200,17 +200,16 @@ def accept(
             record = lifecycle.new_job(
                 replace(spec, cwd=os.path.join(cwd, spec.cwd)) if spec.cwd else spec,
                 id=id,
-                now=now,
+                due_from=by_the_clock,
                 max_retries=config.max_retries,
                 backoff_base=config.backoff_base,
                 backoff_cap_s=config.backoff_cap,
                 cwd=cwd,
                 environ_ref=environ_ref,
                 env_ref=env_ref,
-                due_from=by_the_clock,
             )
             before = policy
-        yield lifecycle.enqueue(record)
+        yield lifecycle.enqueue(record, now=now)
 
 
 def prunable(
