@@ -91,14 +91,12 @@ def _chosen(given: Mapping[str, str], python: str | None) -> dict[str, str]:
     return kept
 
 
-def keep(folder: Path, variables: Mapping[str, str]) -> str | None:
+def keep(folder: Path, variables: Mapping[str, str]) -> str:
     """Write *variables* into *folder*, unless they are there already; return their reference.
 
     Where we have kept them before they are taken to be there still: look again, by `keep_again`,
     when nobody can remove them any more.
     """
-    if not variables:
-        return None
     known, reference, _ = _kept.get(folder, _NOTHING)
     return reference if known is variables else _keep(folder, variables)
 

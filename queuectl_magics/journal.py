@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from zlib import crc32
@@ -98,6 +99,17 @@ def sync_data(fd: int) -> None:
         os.fdatasync(fd)
     else:
         fcntl.fcntl(fd, flush_drive)
+
+
+def begin_sync(fd: int, start: int, end: int) -> None:
+    """Let the disk begin with bytes *start* to *end* of *fd*; `sync_data` has less to wait for.
+
+    Source: posix_fadvise(2). Linux begins to write what it is told that nobody needs; what is
+    being written stays in memory. Elsewhere, and where that fails, nothing is done.
+    """
+    if hasattr(os, "posix_fadvise"):
+        with suppress(OSError):
+            os.posix_fadvise(fd, start, end - start, os.POSIX_FADV_DONTNEED)
 
 
 @cache

@@ -60,6 +60,8 @@ class Lock:
         if timeout_s is None:
             fcntl.flock(self._fd, fcntl.LOCK_EX)
             return
+        if self._is_ours_now():
+            return
         give_up_at, pause_s = monotonic_s() + timeout_s, 0.0002
         while not self._is_ours_now():
             if monotonic_s() > give_up_at:

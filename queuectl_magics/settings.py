@@ -191,6 +191,9 @@ def read_config(home: Path) -> Config:
     return config
 
 
+NO_FILE = (0, 0)
+
+
 class Settings:
     """The settings of one *home*, read again only when their file was replaced."""
 
@@ -206,14 +209,20 @@ class Settings:
             HomeError: `config.json` was damaged by hand.
 
         """
-        try:
-            about = os.stat(self._path)
-            version = about.st_mtime_ns, about.st_ino
-        except FileNotFoundError:
-            version = 0, 0
+        version = self._version()
         if version != self._known[0]:
             self._known = version, read_config(self._home)
         return self._known[1]
+
+    def _version(self) -> tuple[int, int]:
+        """Return what changes when the file is replaced."""
+        if self._known[0] == NO_FILE and not os.access(self._path, os.F_OK):
+            return NO_FILE  # without an exception, which costs more than the look
+        try:
+            about = os.stat(self._path)
+        except FileNotFoundError:
+            return NO_FILE
+        return about.st_mtime_ns, about.st_ino
 
 
 def write_setting(home: Path, key: str, value: str | float) -> Config:

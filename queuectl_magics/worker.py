@@ -26,7 +26,7 @@ from queuectl_magics.events import JobEvent
 from queuectl_magics.job import Exit, JobRecord, State, key_of
 from queuectl_magics.limits import Watch
 from queuectl_magics.presence import Presence
-from queuectl_magics.store import Store, archive
+from queuectl_magics.store import Store, archive, reserve
 from queuectl_magics.store.compaction import is_worthwhile, tidy_if_cheap
 from queuectl_magics.store.syncing import Syncing
 from queuectl_magics.table import Table
@@ -158,7 +158,7 @@ class Worker:
     def _run(self) -> None:
         """Lease, run and settle until asked to stop (or, draining, until all is done)."""
         try:
-            self.store.reserve_space()
+            reserve.put_by(self.store.paths.reserve)  # results are written even on a full disk
             self._sweep()
             while self._turn():
                 self._sleep()
@@ -223,7 +223,6 @@ class Worker:
         is_time = now_s >= self._adopt_at_s
         if self._rang or is_time:
             self._answer_bell()
-            self.store.catch_up()
             count, is_paused = self._room()
             self._presence.tell_count(count)
             self._slots = 0 if is_paused else count
@@ -294,8 +293,8 @@ class Worker:
         return 0 if self.is_stopping else max(0, self._slots - running)
 
     def _until_due_s(self) -> float:
-        """Return in how many seconds the next job is due."""
-        with self.store.reading() as table:
+        """Return in how many seconds the next job is due, of those that were seen: others ring."""
+        with self.store.reading(look=False) as table:
             if table.pick_due(clock.utc_now(), 1):
                 return 0.0
             due_at = table.next_due()

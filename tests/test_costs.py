@@ -181,6 +181,51 @@ def test_an_accepted_job_is_one_sync(queue, counting) -> None:
     assert calls.total() <= 14
 
 
+@pytest.fixture
+def steps(monkeypatch):
+    """The names of what the main thread asks of the system on the way of a change, in order."""
+    asked: list[str] = []
+
+    def noted(name: str):
+        real = getattr(os, name)
+
+        def call(*args, **kwargs):
+            if threading.current_thread() is threading.main_thread():
+                asked.append(name)
+            return real(*args, **kwargs)
+
+        return call
+
+    for name in ("write", "posix_fadvise", "scandir", "fdatasync"):
+        if hasattr(os, name):
+            monkeypatch.setattr(os, name, noted(name))
+    return asked
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fadvise"), reason="the system cannot be told to begin")
+def test_the_disk_works_while_the_workers_are_looked_for(queue, steps) -> None:
+    """It begins with the line as soon as that is written; what we do until then is for nothing."""
+    queue.enqueue("true")  # pytest has changed the environment since
+    steps.clear()
+    queue.enqueue("true")
+    assert steps == ["write", "posix_fadvise", "scandir", "fdatasync"]
+    steps.clear()
+    queue.configure("durability", "none")
+    steps.clear()
+    queue.enqueue("true")
+    assert steps == ["write", "scandir"]
+
+
+def test_our_own_worker_is_rung_and_given_the_interpreter_at_once(queue, steps) -> None:
+    """It can only begin when we wait for the disk, so nothing comes before that."""
+    queue.pause()
+    queue.enqueue("true")
+    queue.worker().has_looked.wait(10)
+    steps.clear()
+    queue.enqueue("true")
+    assert steps == ["write", "write", "fdatasync", "scandir"]  # the line, the bell
+
+
 def test_many_jobs_accepted_at_once_are_one_write_and_one_sync(queue, counting) -> None:
     """A sweep of a thousand waits for the disk once."""
     queue.enqueue_all([JobSpec(command="true")])

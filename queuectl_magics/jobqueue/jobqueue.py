@@ -28,6 +28,7 @@ from queuectl_magics.journal import sync_folder
 from queuectl_magics.settings import Config
 from queuectl_magics.store import archive
 from queuectl_magics.store.compaction import tidy_if_cheap
+from queuectl_magics.store.interrupts import Undisturbed
 from queuectl_magics.store.store import Decide
 from queuectl_magics.table import Table
 from queuectl_magics.validation import States
@@ -126,17 +127,28 @@ class JobQueue(Working):
             keeping.keep_again(self.store, zip(kept, variables, strict=True))
             return accepting.accept(table, specs, policies, config, now=now, cwd=cwd, kept=kept)
 
-        return [Job(self, event.id) for event in self._change(decide, config)]
+        return self._change(decide, config)
 
-    def _change(self, decide: Decide, config: Config | None = None) -> list[JobEvent]:
-        self.store.durability = (config or self.config).durability
-        events = self.store.transact(decide, wait=False)
-        if events:
-            # a worker may begin while we wait for the disk: after a power cut neither was there
-            mine = self._own.worker.ring() if self._own else None  # ours first: it is the nearest
-            presence.ring(self.store.paths.workers, besides=mine)
-            self.store.sync(self.store.seq)
-        return events
+    def _change(self, decide: Decide, config: Config | None = None) -> list[Job]:
+        """Change the queue as *decide* says; return the jobs once it is on disk."""
+        store = self.store
+        store.durability = (config or self.config).durability
+        with Undisturbed():
+            events = store.transact(decide, wait=False)
+            if not events:
+                return []
+            # A worker may begin while we wait for the disk: after a power cut neither was there.
+            if self._own is None:
+                store.begin_sync()  # so what we do until it has ended takes no time of its own
+                presence.ring(store.paths.workers)
+                jobs = [Job(self, event.id) for event in events]
+                store.sync(store.seq)
+            else:
+                mine = self._own.worker.ring()
+                store.sync(store.seq)  # at once: only here ours gets the interpreter
+                presence.ring(store.paths.workers, besides=mine)
+                jobs = [Job(self, event.id) for event in events]
+        return jobs
 
     def cancel(self, *refs: Refs, signal: int = SIGTERM, wait: bool = True) -> list[Job]:
         """Call jobs off: at once if they wait; if they run, their processes are ended first.
@@ -152,12 +164,11 @@ class JobQueue(Working):
         """
         number = validation.check_signal(signal)
         words = self._living(refs)
-        events = self._change(
+        jobs = self._change(
             lambda table, now: [
                 lifecycle.cancel(job, now=now, signal=number) for job in find_all(table, words)
             ]
         )
-        jobs = [Job(self, event.id) for event in events]
         running = [record for job in jobs if (record := job.record).stopping]
         if running and not self.workers():  # whichever worker there is takes them over
             from queuectl_magics.worker import end_abandoned
@@ -188,8 +199,7 @@ class JobQueue(Working):
             once = {job.id: job for job in find_all(table, words) + chosen}
             return [lifecycle.retry(job, now=now) for job in once.values()]
 
-        events = self._change(decide)
-        return [Job(self, event.id) for event in events]
+        return self._change(decide)
 
     def prune(
         self,

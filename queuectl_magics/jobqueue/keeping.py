@@ -151,7 +151,7 @@ def _sweep_environments(store: Store) -> None:
 
 
 def keep(store: Store, variables: Iterable[Mapping[str, str]]) -> list[str | None]:
-    """Write down each of *variables*; return their references.
+    """Write down each of *variables*; return their references, None where there is nothing.
 
     Raises:
         HomeGoneError: the home has been deleted.
@@ -159,7 +159,8 @@ def keep(store: Store, variables: Iterable[Mapping[str, str]]) -> list[str | Non
 
     """
     try:
-        return [environment.keep(store.paths.env, some) for some in variables]
+        folder = store.paths.env
+        return [environment.keep(folder, some) if some else None for some in variables]
     except FileNotFoundError:
         store.catch_up()  # it says so
         raise

@@ -18,7 +18,7 @@ from queuectl_magics import codec
 from queuectl_magics.codec import Booted, Opened
 from queuectl_magics.errors import StoreDamagedError
 from queuectl_magics.events import Event
-from queuectl_magics.journal import LINE_START, number, write_all
+from queuectl_magics.journal import LINE_START, begin_sync, number, write_all
 from queuectl_magics.lifecycle import IllegalTransitionError
 from queuectl_magics.store.home import Paths
 from queuectl_magics.table import Table
@@ -55,6 +55,7 @@ class Generation:
         self.boot = header.boot
         self.durable = base_seq
         self.trusted = False
+        self._appended_at = offset
 
     def close(self) -> None:
         """Close the file; what was read stays."""
@@ -163,6 +164,7 @@ class Generation:
         The caller holds the lock, has caught up, and folds the whole ones. On a full disk
         *make_room* is asked once for more.
         """
+        self._appended_at = self.offset
         data = memoryview(b"".join(lines))
         written, problem = 0, None
         while written < len(data):
@@ -184,6 +186,10 @@ class Generation:
             os.ftruncate(self.fd, self.offset + kept)
         self.offset += kept
         return whole, problem
+
+    def begin_sync(self) -> None:
+        """Let the disk begin with what was appended last."""
+        begin_sync(self.fd, self._appended_at, self.offset)
 
 
 def _set_aside(paths: Paths, seq: int, rest: bytes) -> None:

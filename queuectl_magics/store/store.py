@@ -18,7 +18,6 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
-from functools import partial
 from pathlib import Path
 
 from queuectl_magics import clock, codec
@@ -124,10 +123,11 @@ class Store:
         """Mark a place in a sequence of steps; tests make a crash happen here."""
 
     @contextmanager
-    def reading(self) -> Iterator[Table]:
-        """Hold the table still, caught up, for as long as the block lasts; keep it short."""
+    def reading(self, *, look: bool = True) -> Iterator[Table]:
+        """Hold the table still, caught up if you *look*, while the block lasts; keep it short."""
         with self._reading:
-            self._catch_up()
+            if look:
+                self._catch_up()
             yield self.table
 
     def catch_up(self) -> bool:
@@ -217,9 +217,8 @@ class Store:
             with self._locked(timeout_s):
                 events = list(decide(self.table, self.now()))
                 refusal = self._record(events, vital=vital) if events else None
-                seq = self.table.seq
             if events and (wait or refusal is not None):  # what is named as stored is on disk
-                self.sync(seq)
+                self.sync(self._written_seq)
             if events:
                 with self._news:
                     self._news.notify_all()
@@ -273,7 +272,7 @@ class Store:
             for seq, line in enumerate([*notes, *events], table.seq + 1)
         ]
         current.trusted = False
-        make_room = partial(reserve.give_up, self.paths.reserve) if vital else reserve.leave_alone
+        make_room = (lambda: reserve.give_up(self.paths.reserve)) if vital else reserve.leave_alone
         stored, problem = current.append(lines, make_room)
         if notes and stored:
             table.pass_over()
@@ -302,12 +301,17 @@ class Store:
         """Return what to raise for *problem*; *accepted* are the jobs that were stored before."""
         if problem.errno in DISK_FULL:
             named = f"; stored before that: {', '.join(accepted[:20])}" if accepted else ""
-            text = f"the disk of {self.paths.home} is full{named}"
-            return StoreFullError(text, accepted or ())
+            return StoreFullError(f"the disk of {self.paths.home} is full{named}", accepted or ())
         what = problem.filename or self.paths.journal
         return HomeError(f"{what} cannot be used: {problem.strerror}")
 
     # --- the disk -----------------------------------------------------------------------------
+
+    def begin_sync(self) -> None:
+        """Let the disk begin with the latest change, while there is something else to do."""
+        with self._reading:
+            if self.durability == "commit":
+                self.current.begin_sync()
 
     def sync(self, seq: int) -> None:
         """Return when event *seq* is on disk: one thread syncs for all that wait.
@@ -371,10 +375,6 @@ class Store:
         """Remember that everything up to event *seq* is on disk."""
         with self._reading:
             self.current.durable = max(self.current.durable, seq)
-
-    def reserve_space(self) -> None:
-        """Put some bytes by, so that results can be written down even on a full disk."""
-        reserve.put_by(self.paths.reserve)
 
     def close(self) -> None:
         """Close the files; they are opened again if the store is used afterwards.
