@@ -26,12 +26,12 @@ BULK = 10_000
 REPEAT = int(os.environ.get("REPEAT", "5"))
 
 
-def append_and_sync(folder: Path) -> Callable[[], None]:
-    """Return the floor: 400 bytes appended to a file and seen to the disk."""
+def append_and_sync(folder: Path, line: bytes) -> Callable[[], None]:
+    """Return the floor: a line appended to a file and seen to the disk."""
     fd = os.open(folder / "journal", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 
     def act() -> None:
-        os.write(fd, b"x" * 400 + b"\n")
+        os.write(fd, line)
         os.fdatasync(fd)
 
     return act
@@ -50,8 +50,10 @@ def main() -> None:
     folder = fresh("enqueue")
     durable, lax = JobQueue(folder / "commit"), JobQueue(folder / "none")
     lax.configure("durability", "none")
+    durable.enqueue("true")
+    line = (durable.home / "journal.jsonl").read_bytes().splitlines(keepends=True)[-1]
     actions = [
-        append_and_sync(folder),
+        append_and_sync(folder, line),
         lambda: durable.enqueue("true"),
         lambda: lax.enqueue("true"),
     ]
