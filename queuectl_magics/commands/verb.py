@@ -23,6 +23,23 @@ from queuectl_magics.jobqueue import Job, JobList, JobQueue
 from queuectl_magics.settings import parse_duration_s, parse_size_bytes
 
 
+def _show_help(ctx: click.Context, _param: click.Parameter, value: bool) -> None:  # noqa: FBT001
+    if value and not ctx.resilient_parsing:
+        click.echo(ctx.get_help(), color=ctx.color)
+        ctx.exit()
+
+
+# Click makes one too, but has its text translated: 3 ms, in every call of every verb.
+HELP = click.Option(
+    ["-h", "--help"],
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_show_help,
+    help="Show this message and exit.",
+)
+
+
 class Session(ABC):
     """What one call of a verb may use.
 
@@ -127,21 +144,23 @@ class Verb(click.Command):
         **options: Any,
     ) -> None:
         super().__init__(*args, **options)
-        self.add_help_option = False
         self.text = text
         self.notebook = notebook
         self.exit_code = exit_code
         self.json = json
-        self.params += (
+        self.params.append(
             click.Option(
                 ["--json", "as_json"],
                 is_flag=True,
                 expose_value=False,
                 callback=_note_json,
                 help="Print JSON and nothing else.",
-            ),
-            _help_option(),
+            )
         )
+
+    def get_help_option(self, ctx: click.Context) -> click.Option:  # noqa: ARG002 - Click's form
+        """Return `--help`."""
+        return HELP
 
     def invoke(self, ctx: click.Context) -> Shown:
         """Call the verb and keep its value together with how to show it."""
@@ -164,24 +183,6 @@ def _note_json(ctx: click.Context, _param: click.Parameter, value: bool) -> None
         ctx.obj.json_only = True
 
 
-def _help_option() -> click.Option:
-    """Return `--help`. Click makes one too, but translates its text: 3 ms, in every call."""
-    return click.Option(
-        ["-h", "--help"],
-        is_flag=True,
-        is_eager=True,
-        expose_value=False,
-        callback=_show_help,
-        help="Show this message and exit.",
-    )
-
-
-def _show_help(ctx: click.Context, _param: click.Parameter, value: bool) -> None:  # noqa: FBT001
-    if value and not ctx.resilient_parsing:
-        click.echo(ctx.get_help(), color=ctx.color)
-        ctx.exit()
-
-
 class Family(click.Group):
     """Verbs that share a first word; `default` is meant when no second word is given.
 
@@ -193,9 +194,11 @@ class Family(click.Group):
 
     def __init__(self, *args: Any, default: str | None = None, **options: Any) -> None:
         super().__init__(*args, **options)
-        self.add_help_option = False
-        self.params.append(_help_option())
         self.default = default
+
+    def get_help_option(self, ctx: click.Context) -> click.Option:  # noqa: ARG002 - Click's form
+        """Return `--help`."""
+        return HELP
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Put the default verb in front if only options, or nothing, were given."""
