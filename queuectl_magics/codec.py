@@ -20,7 +20,7 @@ from msgspec.structs import force_setattr
 
 from queuectl_magics.errors import InvalidInputError, did_you_mean
 from queuectl_magics.events import Enqueued, JobEvent, Leased
-from queuectl_magics.job import BACKOFF_BASE, BACKOFF_CAP_S, JobRecord, JobSpec, State
+from queuectl_magics.job import BACKOFF_BASE, BACKOFF_CAP_S, NOT_YET, JobRecord, JobSpec, State
 
 FORMAT = "queuectl.journal/1"
 Unreadable = (msgspec.DecodeError, UnicodeDecodeError)
@@ -148,6 +148,11 @@ def decode_jobs(text: bytes) -> list[JobRecord]:
 def _decode_part(text: bytes) -> list[JobRecord]:
     jobs = _jobs().decode(text)
     for before, job in pairwise([*jobs[:1], *jobs]):
+        if (
+            job.created_at is NOT_YET or job.updated_at is NOT_YET
+        ):  # which only an event may leave out
+            msg = f"job {job.id} has lost its times"
+            raise msgspec.DecodeError(msg)
         _share_texts(job)
         _share_values(job, before)
     return jobs

@@ -107,7 +107,7 @@ def begin_sync(fd: int, start: int, end: int) -> None:
     Source: posix_fadvise(2). Linux begins to write what it is told that nobody needs; what is
     being written stays in memory. Elsewhere, and where that fails, nothing is done.
     """
-    if hasattr(os, "posix_fadvise"):
+    if end > start and hasattr(os, "posix_fadvise"):
         with suppress(OSError):
             os.posix_fadvise(fd, start, end - start, os.POSIX_FADV_DONTNEED)
 

@@ -217,7 +217,7 @@ class Settings:
     def _version(self) -> tuple[int, int]:
         """Return what changes when the file is replaced."""
         if self._known[0] == NO_FILE and not os.access(self._path, os.F_OK):
-            return NO_FILE  # without an exception, which costs more than the look
+            return NO_FILE  # most homes have none, and an exception costs more than the look
         try:
             about = os.stat(self._path)
         except FileNotFoundError:

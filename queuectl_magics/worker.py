@@ -223,16 +223,19 @@ class Worker:
         is_time = now_s >= self._adopt_at_s
         if self._rang or is_time:
             self._answer_bell()
+            self._adopt_strays(every=is_time)
             count, is_paused = self._room()
             self._presence.tell_count(count)
             self._slots = 0 if is_paused else count
             self._rang = False
-            self._adopt_strays(every=is_time)
         if is_time:
             self._adopt_at_s = now_s + ADOPT_EVERY_S
 
     def _adopt_strays(self, *, every: bool) -> None:
-        """Take over attempts that nobody has in hand: *every* one, or only those to be stopped."""
+        """Take in what others did, and take over attempts that nobody has in hand.
+
+        *Every* one, or only those that are to be stopped.
+        """
         with self.store.reading() as table:
             processing = [table.jobs[id] for id in table.processing]
         running = [job for job in processing if every or job.stopping]
@@ -368,8 +371,7 @@ class Worker:
             if self._is_untidy and not running:
                 wait_s = min(wait_s, TIDY_AFTER_S)
             if self._free(running) > 0:
-                with contextlib.suppress(QueuectlError, OSError):  # the next turn will meet it
-                    wait_s = min(wait_s, self._until_due_s())
+                wait_s = min(wait_s, self._until_due_s())
         self._rang |= self._attempts.sleep(wait_s)
 
 

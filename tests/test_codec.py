@@ -293,6 +293,15 @@ def test_what_is_no_array_is_refused_in_parts_too(monkeypatch, damage):
         codec.decode_jobs(damage % text)
 
 
+@pytest.mark.parametrize("lost", ["created_at", "updated_at"])
+def test_a_job_of_a_snapshot_that_has_lost_a_time_is_refused(lost):
+    """Only the event that a job comes from may leave its times out: it is then."""
+    text = codec.encode_jobs([PLAIN])
+    assert [PLAIN] == codec.decode_jobs(b"[%b]" % text)
+    with pytest.raises(msgspec.DecodeError):
+        codec.decode_jobs(b"[%b]" % text.replace(lost.encode(), b"x"))
+
+
 def test_what_many_jobs_have_in_common_is_in_memory_once():
     """A directory, an environment, a worker and a moment are not kept once a job."""
     asked = {"cwd": "/here", "shell": "bash -e", "environ_ref": "a1", "env_ref": "b2"}

@@ -216,6 +216,29 @@ def test_the_disk_works_while_the_workers_are_looked_for(queue, steps) -> None:
     assert steps == ["write", "scandir"]
 
 
+@pytest.mark.skipif(not hasattr(os, "posix_fadvise"), reason="the system cannot be told to begin")
+def test_the_disk_is_not_told_to_begin_with_what_others_wrote(queue, home, steps) -> None:
+    """A range without an end would put the whole journal out of the memory."""
+    with JobQueue(home) as other:
+        steps.clear()
+        other.store.begin_sync()
+        queue.enqueue("true")
+        other.store.catch_up()
+        steps.clear()
+        other.store.begin_sync()
+        assert steps == []
+
+
+def test_a_worker_that_was_stopped_is_not_waited_for(queue, steps) -> None:
+    """The others are rung before the disk is asked, as if it had never been."""
+    queue.enqueue("true")
+    queue.worker().stop()
+    assert queue.own_worker.join(20)
+    steps.clear()
+    queue.enqueue("true")
+    assert steps[-2:] == ["scandir", "fdatasync"]
+
+
 def test_our_own_worker_is_rung_and_given_the_interpreter_at_once(queue, steps) -> None:
     """It can only begin when we wait for the disk, so nothing comes before that."""
     queue.pause()

@@ -24,6 +24,7 @@ from queuectl_magics.errors import (
     HomeError,
     InvalidInputError,
     JobFailedError,
+    OutcomeUnknownError,
     RefusedError,
     UnknownJobError,
 )
@@ -667,6 +668,25 @@ def test_workers_of_other_processes_hear_of_a_job_though_we_have_our_own(queue, 
     queue.enqueue("true", delay="1h")
 
     assert ["mine", "other"] == rung
+    assert presence.LOOK == other.listen()
+    other.leave()
+
+
+def test_the_others_hear_of_a_job_though_the_disk_did_not_confirm_it(queue, monkeypatch):
+    """It is there for everyone to see, whether it will outlive a power cut or not."""
+
+    def no_disk(_fd):
+        raise OSError(errno.EIO, "it is broken")
+
+    queue.worker()
+    other = Presence(queue.store.paths.workers, kind="terminal", count=1, now=clock.utc_now())
+    other.announce()
+    queue.enqueue("true", delay="1h")
+    assert presence.LOOK == other.listen()
+    monkeypatch.setattr(os, "fdatasync", no_disk)
+    with pytest.raises(OutcomeUnknownError):
+        queue.enqueue("true", delay="1h")
+
     assert presence.LOOK == other.listen()
     other.leave()
 

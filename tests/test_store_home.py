@@ -423,7 +423,10 @@ def test_whole_line_that_makes_no_sense_is_refused(home, line, words):
     assert before == {name: text for name, text in files(home).items() if name in before}
 
 
-@pytest.mark.parametrize("first", [b"", b"\n", b"{}\n", b'{"op":"opened"}\n'])
+NESTED = b'{"op":"opened","x":' + b"[" * 200_000  # deeper than any decoder goes
+
+
+@pytest.mark.parametrize("first", [b"", b"\n", b"{}\n", b'{"op":"opened"}\n', NESTED + b"\n"])
 def test_journal_without_its_first_line_is_refused(home, first):
     """It appears whole or not at all, so this is damage."""
     closed(home, "1")

@@ -321,12 +321,13 @@ def test_a_lost_newline_costs_nothing(home, whole):
     assert whole == opened(home)
 
 
-def test_when_no_snapshot_is_proven_the_lines_of_the_newest_are_taken(home, whole):
+@pytest.mark.parametrize("spoil", [(b'"5","command"', b'"5,"command"'), (b"created", b"reated")])
+def test_when_no_snapshot_is_proven_the_lines_of_the_newest_are_taken(home, whole, spoil):
     """Without any other source each job that can be read is better than none; that is told."""
     (home / "jobs.prev.json").unlink()
     (home / "journal.prev.jsonl").unlink()
-    text = (home / "jobs.json").read_bytes().replace(b'{"id":"5","command"', b'{"id":"5,"command"')
-    (home / "jobs.json").write_bytes(text)
+    before, line, after = (home / "jobs.json").read_bytes().partition(b'{"id":"5"')
+    (home / "jobs.json").write_bytes(before + (line + after).replace(*spoil, 1))
 
     report = repair.repair(home)
 

@@ -165,8 +165,10 @@ def assign_ids(table: Table, specs: Sequence[JobSpec]) -> list[str]:
                 msg = f"the id {spec.id!r} is taken: choose another, or leave it out"
                 raise InvalidInputError(msg)
             taken.add(spec.id)
-    numbers = map(str, itertools.count(table.next_number))
-    free = (number for number in numbers if number not in table.jobs and number not in taken)
+    numbers = map(str, itertools.count(table.next_number))  # of which none was ever used
+    if not taken:
+        return list(itertools.islice(numbers, len(specs)))
+    free = (number for number in numbers if number not in taken)
     return [next(free) if spec.id is None else spec.id for spec in specs]
 
 

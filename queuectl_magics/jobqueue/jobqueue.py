@@ -138,17 +138,19 @@ class JobQueue(Working):
             if not events:
                 return []
             # A worker may begin while we wait for the disk: after a power cut neither was there.
-            if self._own is None:
+            own = self._own
+            if own is None or not own.works:
                 store.begin_sync()  # so what we do until it has ended takes no time of its own
                 presence.ring(store.paths.workers)
                 jobs = [Job(self, event.id) for event in events]
                 store.sync(store.seq)
-            else:
-                mine = self._own.worker.ring()
+                return jobs
+            mine = own.worker.ring()
+            try:
                 store.sync(store.seq)  # at once: only here ours gets the interpreter
+            finally:
                 presence.ring(store.paths.workers, besides=mine)
-                jobs = [Job(self, event.id) for event in events]
-        return jobs
+            return [Job(self, event.id) for event in events]
 
     def cancel(self, *refs: Refs, signal: int = SIGTERM, wait: bool = True) -> list[Job]:
         """Call jobs off: at once if they wait; if they run, their processes are ended first.

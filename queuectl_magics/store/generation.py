@@ -55,7 +55,7 @@ class Generation:
         self.boot = header.boot
         self.durable = base_seq
         self.trusted = False
-        self._appended_at = offset
+        self._appended_at: int | None = None
 
     def close(self) -> None:
         """Close the file; what was read stays."""
@@ -188,8 +188,9 @@ class Generation:
         return whole, problem
 
     def begin_sync(self) -> None:
-        """Let the disk begin with what was appended last."""
-        begin_sync(self.fd, self._appended_at, self.offset)
+        """Let the disk begin with what was appended last, if anything was."""
+        if self._appended_at is not None:
+            begin_sync(self.fd, self._appended_at, self.offset)
 
 
 def _set_aside(paths: Paths, seq: int, rest: bytes) -> None:

@@ -20,17 +20,15 @@ class Undisturbed:
     """
 
     __slots__ = ("_before", "_pressed")
-    _is_within = False  # of the main thread
 
     def __enter__(self) -> None:
         self._before = None
-        if not Undisturbed._is_within and threading.current_thread() is threading.main_thread():
+        if threading.current_thread() is threading.main_thread():
             before = _signal.getsignal(_signal.SIGINT)
-            if callable(before):
+            if callable(before) and getattr(before, "__func__", None) is not Undisturbed._keep:
                 self._pressed: tuple[int, FrameType | None] | None = None
                 _signal.signal(_signal.SIGINT, self._keep)
                 self._before = before
-                Undisturbed._is_within = True
 
     def _keep(self, number: int, frame: FrameType | None) -> None:
         self._pressed = number, frame
@@ -38,7 +36,6 @@ class Undisturbed:
     def __exit__(self, *_: object) -> None:
         before = self._before
         if before is not None:
-            Undisturbed._is_within = False
             _signal.signal(_signal.SIGINT, before)
             if self._pressed is not None:
                 before(*self._pressed)

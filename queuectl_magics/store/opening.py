@@ -180,8 +180,9 @@ def _check_same(paths: Paths, known: Generation, header: Opened, inode: int) -> 
 
 def _read_header(paths: Paths, line: bytes) -> tuple[int, Opened]:
     found, header = number(line), None
-    with suppress(*codec.Unreadable):
-        header = codec.decode_header(line)
+    if found is not None:  # else anything may stand there
+        with suppress(*codec.Unreadable):
+            header = codec.decode_header(line)
     if found is None or header is None:
         msg = f"{paths.journal}: line 1 is damaged; {REPAIR}"
         raise StoreDamagedError(msg)
