@@ -15,6 +15,7 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from queuectl_magics import cli, clock, codec, journal
 from queuectl_magics.errors import HomeError, RefusedError, StoreBusyError, StoreDamagedError
@@ -334,6 +335,23 @@ def test_when_no_snapshot_is_proven_the_lines_of_the_newest_are_taken(home, whol
     assert "which no journal vouches for" in report.text()
     assert ["jobs.json"] == [bad.file for bad in report.bad_lines]
     assert without(whole, "5") == opened(home)
+
+
+def test_an_altered_snapshot_is_better_than_nothing_though_nothing_came_after_it(home):
+    """The first line of the journal says how many events there were, not what they were."""
+    with closing(Store(home)) as store:
+        add(store, "1", "2")
+        compaction.compact(store)
+        whole = dict(store.table.jobs)
+    for name in ("jobs.prev.json", "journal.prev.jsonl"):
+        (home / name).unlink(missing_ok=True)
+    text = (home / "jobs.json").read_bytes()
+    (home / "jobs.json").write_bytes(text.replace(b"echo 2", b"echo 3"))
+
+    report = repair.repair(home)
+
+    assert "jobs.json as of event 2, which no journal vouches for" in report.text()
+    assert {**whole, "2": replace(whole["2"], command="echo 3")} == opened(home)
 
 
 def test_the_snapshot_of_a_queue_that_was_never_compacted_is_known(home):

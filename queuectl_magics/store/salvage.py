@@ -183,7 +183,8 @@ class Salvage:
         self._events = self._merge()
         proven = list(_proven(paths, self.sources))
         told = [bad.event or 0 for bad in self._bad() if not bad.unfinished]
-        self.upto = max([*self._events, *told, *(base.seq for base in proven)])
+        reached = [seq for source in self.sources for seq in source.snapshots.values()]
+        self.upto = max([*self._events, *told, *reached, *(base.seq for base in proven)])
         self.base = min([*proven, *_unproven(paths, self.sources, self.upto)], key=self._cost)
         self.lost = list(self._gaps(self.base))
         self.passed_over: list[Passed] = []
