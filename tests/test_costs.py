@@ -60,6 +60,17 @@ try:
 except SystemExit:
     print(looks.count(0), gc.get_freeze_count(), int(gc.isenabled()))
 """
+TYPING = """
+import sys
+from queuectl_magics.__main__ import main
+sys.argv[1:] = ["--home", sys.argv[1], "status"]
+try:
+    main()
+except SystemExit:
+    loaded = "typing_extensions" in sys.modules
+    import typing_extensions
+    print(loaded, typing_extensions.__name__)
+"""
 
 
 class Calls(Counter[str]):
@@ -390,3 +401,9 @@ def test_queuectl_collects_no_garbage_while_it_loads(home) -> None:
     assert looks == 0
     assert frozen > 10_000
     assert is_on
+
+
+def test_queuectl_takes_what_typing_can_do_from_there(home) -> None:
+    """What it loads for nobody is not loaded, and whoever asks for it afterwards has it."""
+    pytest.importorskip("typing_extensions")
+    assert last_words(TYPING, str(home)) == ["False", "typing_extensions"]
