@@ -53,9 +53,9 @@ def capture(
     if environ is not None:
         _check(environ)
         return _chosen(environ, python)
-    now = dict(_BYTES)
     before, kept = _own.get(python, (None, {}))
-    if now != before:
+    if before != _BYTES:
+        now = dict(_BYTES)
         kept = MappingProxyType(_chosen(os.environ, python))
         _own[python] = now, kept
     return kept
