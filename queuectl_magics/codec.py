@@ -148,9 +148,8 @@ def decode_jobs(text: bytes) -> list[JobRecord]:
 def _decode_part(text: bytes) -> list[JobRecord]:
     jobs = _jobs().decode(text)
     for before, job in pairwise([*jobs[:1], *jobs]):
-        if (
-            job.created_at is NOT_YET or job.updated_at is NOT_YET
-        ):  # which only an event may leave out
+        # only an event may leave them out, whose own moment they are
+        if job.created_at is NOT_YET or job.updated_at is NOT_YET:
             msg = f"job {job.id} has lost its times"
             raise msgspec.DecodeError(msg)
         _share_texts(job)

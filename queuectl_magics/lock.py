@@ -28,7 +28,6 @@ class Lock:
 
     def __init__(self, path: Path, *, create: bool = True) -> None:
         self.path = path
-        self._name = os.fspath(path)  # at each use that takes as long as the lock itself
         self._flags = os.O_RDWR | (os.O_CREAT if create else 0)
         self._fd = -1
         self._inode = -1
@@ -46,11 +45,11 @@ class Lock:
         """
         while True:
             if self._fd < 0:
-                self._fd = os.open(self._name, self._flags, 0o600)
+                self._fd = os.open(self.path, self._flags, 0o600)
                 self._inode = os.fstat(self._fd).st_ino
             self._wait(timeout_s)
             try:
-                about = os.stat(self._name)
+                about = os.stat(self.path)
                 if about.st_ino == self._inode:
                     return about
             except FileNotFoundError:
@@ -60,8 +59,6 @@ class Lock:
     def _wait(self, timeout_s: float | None) -> None:
         if timeout_s is None:
             fcntl.flock(self._fd, fcntl.LOCK_EX)
-            return
-        if self._is_ours_now():
             return
         give_up_at, pause_s = monotonic_s() + timeout_s, 0.0002
         while not self._is_ours_now():

@@ -215,7 +215,7 @@ def steps(monkeypatch):
 
 @pytest.mark.skipif(not hasattr(os, "posix_fadvise"), reason="the system cannot be told to begin")
 def test_the_disk_works_while_the_workers_are_looked_for(queue, steps) -> None:
-    """It begins with the line as soon as that is written; what we do until then is for nothing."""
+    """It begins as soon as the line is written: what we do until it has ended takes no time."""
     queue.enqueue("true")  # pytest has changed the environment since
     steps.clear()
     queue.enqueue("true")

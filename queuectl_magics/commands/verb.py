@@ -123,7 +123,15 @@ class Shown:
         return self.verb.exit_code(self.value)
 
 
-class Verb(click.Command):
+class _Helped(click.Command):
+    """A command whose `--help` is `HELP`."""
+
+    def get_help_option(self, ctx: click.Context) -> click.Option:  # noqa: ARG002 - Click's form
+        """Return `--help`."""
+        return HELP
+
+
+class Verb(_Helped):
     """A command with its ways of being shown; `--help` and `--json` come with it.
 
     Args:
@@ -158,10 +166,6 @@ class Verb(click.Command):
             )
         )
 
-    def get_help_option(self, ctx: click.Context) -> click.Option:  # noqa: ARG002 - Click's form
-        """Return `--help`."""
-        return HELP
-
     def invoke(self, ctx: click.Context) -> Shown:
         """Call the verb and keep its value together with how to show it."""
         value = super().invoke(ctx)
@@ -183,7 +187,7 @@ def _note_json(ctx: click.Context, _param: click.Parameter, value: bool) -> None
         ctx.obj.json_only = True
 
 
-class Family(click.Group):
+class Family(_Helped, click.Group):
     """Verbs that share a first word; `default` is meant when no second word is given.
 
     Without a default, a bare call shows the help. Verbs are listed in the order of their
@@ -196,13 +200,9 @@ class Family(click.Group):
         super().__init__(*args, **options)
         self.default = default
 
-    def get_help_option(self, ctx: click.Context) -> click.Option:  # noqa: ARG002 - Click's form
-        """Return `--help`."""
-        return HELP
-
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Put the default verb in front if only options, or nothing, were given."""
-        bare = not args or (args[0].startswith("-") and args[0] not in ("-h", "--help"))
+        bare = not args or (args[0].startswith("-") and args[0] not in HELP.opts)
         if self.default and bare:
             args = [self.default, *args]
         return super().parse_args(ctx, args or ["--help"])
