@@ -28,6 +28,7 @@ from queuectl_magics.lock import Lock
 from queuectl_magics.store import Store
 
 PATIENCE_S = 3.0
+CALL_EVERY_S = 2.0
 POLL_S = 0.5
 LINGER_S = 2.0
 REFUSALS_MAX = 120  # a minute; who cannot even open the queue guards nothing
@@ -70,6 +71,26 @@ def ensure(home: Path) -> None:
             env=environ,
             check=False,
         )
+
+
+class Caller:
+    """Calls the guard of *home* for the jobs that want one, and again now and then.
+
+    For it may be killed as we may.
+    """
+
+    def __init__(self, home: Path) -> None:
+        self._home = home
+        self._called_s = -CALL_EVERY_S
+
+    def see_to(self, job: JobRecord, age_s: float = 0.0, printed_bytes: int = 0) -> None:
+        """Start the guard if *job* wants it; one called a moment ago may still be starting."""
+        now_s = clock.monotonic_s()
+        if now_s - self._called_s < CALL_EVERY_S or not wants_guard(job, age_s, printed_bytes):
+            return
+        self._called_s = now_s
+        with contextlib.suppress(OSError):  # no descriptor, no process: the next time perhaps
+            ensure(self._home)
 
 
 class Guard:

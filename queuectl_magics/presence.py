@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import math
 import os
+import select
 import termios
 import threading
 from datetime import datetime
@@ -49,6 +51,7 @@ class Presence:
         self._lock = Lock(folder / f"{name}.tmp")
         self._ringing = threading.RLock()  # a signal may ring in the middle of a ring
         self.bell_fd = -1
+        self._poll = select.poll()  # select() itself cannot watch descriptors above 1023
 
     def announce(self) -> None:
         """Listen, and appear in the list of workers; clear away what dead ones left there."""
@@ -56,6 +59,7 @@ class Presence:
         self._lock.acquire()
         os.mkfifo(self._bell_path, 0o600)
         self.bell_fd = os.open(self._bell_path, os.O_RDWR | os.O_NONBLOCK)
+        self._poll.register(self.bell_fd, select.POLLIN)
         self._describe(self._lock.path)
         self._lock.path.rename(self._path)
 
@@ -68,6 +72,15 @@ class Presence:
             raise OSError(error.errno, error.strerror, os.fspath(path)) from None
         finally:
             os.close(fd)
+
+    def sleep(self, timeout_s: float) -> bool:
+        """Sleep until the bell rings, but no longer than that; say whether it rang."""
+        return bool(self._poll.poll(max(0, math.ceil(timeout_s * 1000))))
+
+    @property
+    def is_ringing(self) -> bool:
+        """Whether something was rung that nobody has listened to."""
+        return _is_ringing(self.bell_fd)
 
     def listen(self) -> bytes:
         """Return what was rung since the last time, without waiting."""

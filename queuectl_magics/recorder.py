@@ -25,9 +25,11 @@ from pathlib import Path
 
 import msgspec
 
+from queuectl_magics import spawning
 from queuectl_magics.clock import monotonic_s
 from queuectl_magics.journal import StrPath, write_file
 from queuectl_magics.lock import is_locked
+from queuectl_magics.spawning import Environment
 
 MARKER_VARIABLE = "QUEUECTL_RUN"
 RECORD_BYTES = 512
@@ -35,7 +37,6 @@ RUN_DESCRIPTOR = 9
 OWN_DESCRIPTORS = (0, 1, 2, RUN_DESCRIPTOR)
 PROC = Path("/proc")
 TAKEN_BY_RECORDER = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-CATCHABLE = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}
 ENDING = (*TAKEN_BY_RECORDER, signal.SIGKILL)
 ARGUMENT_BYTES_MAX = 100_000
 FOREIGN_POLL_S = 0.05
@@ -188,26 +189,28 @@ def _recorder(command: str) -> str:
     return _EVAL if _OWN_SHELL.search(command) else _DIRECT
 
 
-def spawn(run_fd: int, log: StrPath, argv: list[str], environ: Mapping[str, str]) -> int:
+def spawn(
+    run_fd: int, log: StrPath, argv: list[str], environ: Environment, more: Mapping[str, str]
+) -> int:
     """Start a recorder in a session of its own and return its pid.
+
+    *more* is what of its environment is for this one alone.
 
     Raises:
         OSError: the system could not start it.
+        ValueError: the command or the environment is none that a process can be given.
 
     """
-    return os.posix_spawn(
+    return spawning.spawn(
         "/bin/sh",
         argv,
         environ,
-        file_actions=[
-            (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
-            (os.POSIX_SPAWN_OPEN, 1, log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600),
-            (os.POSIX_SPAWN_DUP2, 1, 2),
-            (os.POSIX_SPAWN_DUP2, run_fd, RUN_DESCRIPTOR),
+        more,
+        opened=[
+            (0, os.devnull, os.O_RDONLY),
+            (1, os.fspath(log), os.O_WRONLY | os.O_CREAT | os.O_APPEND),
         ],
-        setsid=True,
-        setsigmask=(),
-        setsigdef=CATCHABLE,  # what is ignored (by nohup, by Python) could not be trapped
+        copied=[(1, 2), (run_fd, RUN_DESCRIPTOR)],
     )
 
 

@@ -1,11 +1,11 @@
 """The worker: lease what is due, hand it to the engine, settle what ended.
 
-One thread runs a loop of named steps and sleeps on its bell and on the ends of its attempts. It
-lives in a kernel, where it must never print, or is the foreground process `queuectl worker start`.
-The rules here: an attempt is prepared (locked) before its lease is written and started only after
-that; what ended and what is due next go into one transaction; the disk confirms in the background,
-and an exit record is kept until it has; a worker that stops leaves what is running alone, for the
-next one to adopt.
+One thread runs a loop of named steps and sleeps on its bell; those that wait for its attempts take
+a turn of their own when one has ended. It lives in a kernel, where it must never print, or is the
+process `queuectl worker start`. The rules here: one thread at a time has the turn; an attempt is
+prepared (locked) before its lease is written and started only after that; what ended and what is
+due next go into one transaction; the disk confirms in the background, and an exit record is kept
+until it has; a worker that stops leaves what is running alone, for the next one to adopt.
 """
 
 from __future__ import annotations
@@ -16,15 +16,14 @@ import threading
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from enum import StrEnum
-from functools import partial
 
 from queuectl_magics import clock, environment, guard, lifecycle, presence
 from queuectl_magics.attempts import Attempts, settlements
-from queuectl_magics.engines import CANNOT_START, Engine, Running, Vanished
+from queuectl_magics.engines import CANNOT_START, Engine
 from queuectl_magics.errors import HomeGoneError, OutcomeUnknownError, QueuectlError
 from queuectl_magics.events import JobEvent
 from queuectl_magics.job import Exit, JobRecord, State, key_of
-from queuectl_magics.limits import Watch
+from queuectl_magics.limits import FIRST_LOOK_S
 from queuectl_magics.presence import Presence
 from queuectl_magics.store import Store, archive, reserve
 from queuectl_magics.store.compaction import is_worthwhile, tidy_if_cheap
@@ -55,7 +54,7 @@ class Worker:
         room: how many jobs may run at once, and whether none may be started for now (paused);
             asked at each ring, so that a setting takes effect at once.
         kind: `kernel` or `terminal`, for the list of workers.
-        on_change: called from the worker's thread after each change, with the jobs that changed.
+        on_change: called from the thread that has the turn, with the jobs that have changed.
         drain: return as soon as nothing is left to run or to wait for.
 
     """
@@ -80,19 +79,19 @@ class Worker:
         self._room = room
         self._slots = 0
         self._rang = True
-        self._on_change = on_change or (lambda _jobs: None)
+        self._on_change = on_change
         self._drain = drain
-        self._presence = Presence(
-            store.paths.workers, kind=kind, count=room()[0], now=clock.utc_now()
-        )
-        self._attempts = Attempts(store, self._presence)
+        self._folder = store.paths.workers
+        self._presence = Presence(self._folder, kind=kind, count=room()[0], now=clock.utc_now())
+        self._attempts = Attempts(store, on_end=self._go_on, on_idle=self._presence.ring)
         self._syncing = Syncing(store, engine.forget)
         self._look_s = LOOK_S
+        self._wake_at_s = 0.0
+        self._failure: Exception | None = None
         self._adopt_at_s = 0.0
-        self._guard_called_s = -LOOK_S
+        self._guard = guard.Caller(store.paths.home)
         self._busy_at = self._folded_at = clock.monotonic_s()
         self._is_untidy = True
-        self._folder = store.paths.workers
         self._thread = threading.Thread(target=self._run, name="queuectl-worker", daemon=True)
 
     @property
@@ -104,7 +103,6 @@ class Worker:
         """Run the loop in a thread that never keeps the process alive."""
         self._presence.announce()
         try:
-            self._attempts.listen()
             self._syncing.start()
             self._thread.start()
         except BaseException:  # without a thread it would be in the list of workers for ever
@@ -161,13 +159,13 @@ class Worker:
             reserve.put_by(self.store.paths.reserve)  # results are written even on a full disk
             self._sweep()
             while self._turn():
-                self._sleep()
+                self._rang |= self._presence.sleep(self._wake_at_s - clock.monotonic_s())
         except Exception as error:  # noqa: BLE001 - a thread has nobody to raise to
             self.error = error
         finally:
-            self._is_over = True
+            with self._attempts.turn:
+                self._is_over = True
             self._syncing.close()
-            self._attempts.forget()
             self.engine.close()
             self._presence.leave()
 
@@ -179,8 +177,19 @@ class Worker:
             self.engine.sweep([jobs[id] for id in self.store.table.processing])
 
     def _turn(self) -> bool:
-        """Take every step once; say whether to go on."""
+        """Take every step once, and note until when to sleep; say whether to go on."""
+        with self._attempts.turn:
+            try:
+                goes_on = self._take_steps()
+            finally:
+                self._attempts.see_to_all()
+            self._wake_at_s = clock.monotonic_s() + (self._pause_s() if goes_on else 0.0)
+        return goes_on
+
+    def _take_steps(self) -> bool:
         try:
+            if self._failure:
+                raise self._failure
             self._look_around()
             self._settle_and_lease()
             self._enforce_limits()
@@ -197,6 +206,24 @@ class Worker:
             self.has_looked.set()
         return not self._decide_to_end(is_drained=is_drained)
 
+    def _go_on(self) -> None:
+        """Settle and lease in the turn of a thread that has seen the end of its attempt.
+
+        For all else that there is to do, and for what goes wrong, the loop has a look soon.
+        """
+        if self._is_over:
+            return
+        is_ringing = self._presence.is_ringing
+        try:
+            with contextlib.suppress(QueuectlError, OSError):  # the loop will meet it as well
+                if is_ringing:  # whoever has paused the queue is not to see one more job start
+                    self._hear()
+                self._settle_and_lease(alone=False)
+        except Exception as error:  # noqa: BLE001 - it ends the loop, as if it had come up there
+            self._failure = error
+        if is_ringing or self._wake_at_s - clock.monotonic_s() > FIRST_LOOK_S:
+            self._presence.ring()
+
     def _decide_to_end(self, *, is_drained: bool) -> bool:
         """Say whether to end; once that was a yes, it is too late to go on."""
         with self._deciding:
@@ -210,23 +237,24 @@ class Worker:
             mine = any(table.jobs[id].worker == self.name for id in table.processing)
         return not (mine or any(self._attempts) or counts[State.PENDING] or counts[State.FAILED])
 
-    def _answer_bell(self) -> None:
+    def _hear(self) -> None:
+        """Take in what was rung, and what is set."""
         rung = self._presence.listen()
         if presence.STOP_NOW in rung:
             self._told.add(Stopping.NOW)
         if presence.STOP in rung:
             self._told.add(Stopping.AFTER_CURRENT)
+        count, is_paused = self._room()
+        self._presence.tell_count(count)
+        self._slots = 0 if is_paused else count
 
     def _look_around(self) -> None:
         """Take in what others did and what is set: when someone rang, and now and then."""
         now_s = clock.monotonic_s()
         is_time = now_s >= self._adopt_at_s
         if self._rang or is_time:
-            self._answer_bell()
+            self._hear()
             self._adopt_strays(every=is_time)
-            count, is_paused = self._room()
-            self._presence.tell_count(count)
-            self._slots = 0 if is_paused else count
             self._rang = False
         if is_time:
             self._adopt_at_s = now_s + ADOPT_EVERY_S
@@ -246,8 +274,11 @@ class Worker:
                 continue
             self._attempts.add(job, self.engine.find(job))
 
-    def _settle_and_lease(self) -> None:
-        """Record what ended and lease what is due, in one transaction; then start the leased."""
+    def _settle_and_lease(self, *, alone: bool = True) -> None:
+        """Record what ended and lease what is due, in one transaction; then begin the leased.
+
+        Unless *alone*, or watched, it leaves some to the threads on their way to wait for them.
+        """
         ended, running = self._attempts.take_ended(), self._attempts.running
         free = self._free(len(running) - sum(key_of(job) in running for job, _ in ended))
         if not ended and not (free > 0 and self._until_due_s() == 0):
@@ -276,20 +307,19 @@ class Worker:
                 raise
             self._attempts.settled(ended)
             jobs = self.store.table.jobs
-            for id in list(prepared):
-                self._start(jobs[id], prepared)
-        finally:  # the lock of what was not started would look like a running job for ever
+            for id, claim in list(prepared.items()):
+                self._place(jobs[id], claim)
+                del prepared[id]
+        finally:  # the lock of what never begins would look like a running job for ever
+            self._attempts.begin(all=alone or self._on_change is not None)
             for claim in prepared.values():
                 self.engine.abandon(claim)
         self._syncing.soon(self.store.seq, [job for job, _ in ended])
-        self._tell([jobs[event.id] for event in events if event.id in jobs])
+        if self._on_change is not None:
+            with contextlib.suppress(Exception):  # what goes wrong there is not the jobs' business
+                self._on_change([jobs[event.id] for event in events if event.id in jobs])
         if trouble:
             raise trouble[0]
-
-    def _tell(self, jobs: list[JobRecord]) -> None:
-        """Tell whoever watches; what goes wrong there is not the jobs' business."""
-        with contextlib.suppress(Exception):
-            self._on_change(jobs)
 
     def _free(self, running: int) -> int:
         """Return how many more jobs may be started while *running* are."""
@@ -305,22 +335,19 @@ class Worker:
             return LOOK_S
         return max(0.0, (due_at - clock.utc_now()).total_seconds())
 
-    def _start(self, job: JobRecord, prepared: dict[str, object]) -> None:
-        """Hand a leased job to the engine, with what was *prepared* for it."""
+    def _place(self, job: JobRecord, claim: object) -> None:
+        """Hand a leased job to the engine, with the *claim* that was prepared for it."""
         folder = self.store.paths.env
         try:
             captured = environment.recall(folder, job.environ_ref) or environment.capture()
             environ = {**captured, **environment.recall(folder, job.env_ref)}
         except QueuectlError as error:
-            self.engine.abandon(prepared.pop(job.id))
-            reason = f"cannot start: {error}"
-            started: Running | Exit = Exit(
-                code=CANNOT_START, finished_at=clock.utc_now(), reason=reason
-            )
+            self.engine.abandon(claim)
+            reason, now = f"cannot start: {error}", clock.utc_now()
+            self._attempts.add(job, Exit(code=CANNOT_START, finished_at=now, reason=reason))
         else:
-            self._call_guard(job, 0.0)  # first: from its start on we may die at any moment
-            started = self.engine.start(job, prepared.pop(job.id), environ)
-        self._attempts.add(job, started)
+            self._guard.see_to(job)  # first: from its start on we may die at any moment
+            self._attempts.add(job, self.engine.place(job, claim, environ))
 
     def _enforce_limits(self) -> None:
         """End what must end and see what grows; note when to look again."""
@@ -330,22 +357,8 @@ class Worker:
             job = jobs.get(id)
             if job is not None and job.attempt == attempt:
                 looks += [watch.look(job, unwanted=unwanted), watch.measure(job)]
-                self._call_guard(job, watch.age_s, watch.printed_bytes)
+                self._guard.see_to(job, watch.age_s, watch.printed_bytes)
         self._look_s = min(looks)
-
-    def _call_guard(self, job: JobRecord, age_s: float, printed_bytes: int = 0) -> None:
-        """See to it that somebody shortens the log of a job, and ends it if we should die.
-
-        Asked again now and then, since the guard may be killed as we may.
-        """
-        now_s = clock.monotonic_s()
-        if now_s - self._guard_called_s < LOOK_S:
-            return  # a guard that was called a moment ago may still be starting
-        if not guard.wants_guard(job, age_s, printed_bytes):
-            return
-        self._guard_called_s = now_s
-        with contextlib.suppress(OSError):  # no descriptor, no process: the next time perhaps
-            guard.ensure(self.store.paths.home)
 
     def _tidy(self) -> None:
         """Fold the journal a moment after the last job, and now and then while there are many."""
@@ -360,36 +373,15 @@ class Worker:
             self._is_untidy = False
             archive.tidy(self.store)
 
-    def _sleep(self) -> None:
-        """Sleep until the bell rings, the next job is due, or it is time to look around."""
+    def _pause_s(self) -> float:
+        """Return for how long to sleep, unless the bell rings: something is due, or to be seen."""
         if self.error is not None:
-            wait_s = RETRY_S
-        elif self._attempts.has_ended:
-            wait_s = 0.0
-        else:
-            wait_s, running = self._look_s, len(self._attempts.running)
-            if self._is_untidy and not running:
-                wait_s = min(wait_s, TIDY_AFTER_S)
-            if self._free(running) > 0:
-                wait_s = min(wait_s, self._until_due_s())
-        self._rang |= self._attempts.sleep(wait_s)
-
-
-def end_abandoned(store: Store, engine: Engine, jobs: list[JobRecord]) -> None:
-    """End jobs that are to be stopped and whose worker is gone, all at once; record their ends."""
-    watches: dict[str, Watch] = {}
-    while jobs:
-        wait_s, left = LOOK_S, []
-        for job in jobs:
-            found = engine.find(job)
-            if isinstance(found, Exit | Vanished):
-                store.transact(partial(settlements, [(job, found)]), vital=True)
-                engine.forget(job)
-            else:
-                watch = watches.setdefault(job.id, Watch(found, store))
-                wait_s = min(wait_s, watch.look(job))
-                left.append(job)
-        jobs = left
-        if jobs:
-            store.wait_for_news(wait_s)
-    engine.close()
+            return RETRY_S
+        if self._attempts.are_unseen:
+            return 0.0
+        wait_s, running = self._look_s, len(self._attempts.running)
+        if self._is_untidy and not running:
+            wait_s = min(wait_s, TIDY_AFTER_S)
+        if self._free(running) > 0:
+            wait_s = min(wait_s, self._until_due_s())
+        return wait_s

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from processes import is_alive, processes_with, session_of
 from queuectl_magics import recorder
+from queuectl_magics.spawning import Environment
 
 SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP", "SIGKILL"]
 
@@ -31,7 +32,7 @@ class Attempt:
         fd = recorder.claim(self.path)
         try:
             argv = recorder.arguments(command, str(folder), program, folder / "script")
-            self.pid = recorder.spawn(fd, self.log, argv, self.environ())
+            self.pid = recorder.spawn(fd, self.log, argv, Environment(self.environ()), {})
         finally:
             os.close(fd)
 

@@ -16,7 +16,7 @@ import pytest
 from msgspec.structs import replace
 
 from queuectl_magics import environment, recorder
-from queuectl_magics.engines import CANNOT_START, Vanished
+from queuectl_magics.engines import CANNOT_START, Vanished, local
 from queuectl_magics.engines.local import LocalEngine, marker
 from queuectl_magics.job import Exit, JobRecord, State
 
@@ -45,7 +45,8 @@ class Place:
         """Prepare and start it."""
         prepared = self.engine.prepare(job, job.attempt, job.token)
         given = environment.capture() if environ is None else environ
-        started = self.engine.start(job, prepared, given)
+        started = self.engine.place(job, prepared, given)
+        started.begin()
         self.placed.append(job)
         return started
 
@@ -220,6 +221,22 @@ def test_command_gets_the_environment_that_it_was_given(place):
     assert "ALSO=ü=x\n" in printed
     assert "OF_THE_WORKER" not in printed
     assert "PYTHON" not in printed
+
+
+def test_environment_that_has_a_name_is_encoded_once(place):
+    """A thousand jobs of one notebook share one; what has no name may be another each time."""
+    named = [place.job("true", environ_ref=ref, env_ref=own) for ref, own in ("ab", "ab", "ac")]
+    same, again, other = (place.engine.encoded(job, {"A": "1"}) for job in named)
+    assert same is again
+    assert same is not other
+
+    nameless = place.job("true", env_ref="b")
+    first, second = (place.engine.encoded(nameless, {"A": value}) for value in "12")
+    assert [b"A=1", None] == list(first.joined({}))
+    assert [b"A=2", None] == list(second.joined({}))
+    for number in range(2 * local.ENVIRONMENTS_MAX):
+        place.engine.encoded(place.job("true", environ_ref=f"r{number}"), {})
+    assert len(place.engine._environments) <= local.ENVIRONMENTS_MAX
 
 
 @pytest.mark.parametrize("variables", [{"": "x"}, {"A": "\0"}])

@@ -82,9 +82,9 @@ def test_time_limit_holds_without_a_worker(queue, orphan, until):
 DIES_AFTER_THE_START = """
 import os, signal
 from queuectl_magics.cli import main
-from queuectl_magics.engines.local import LocalEngine as E
-start = E.start
-E.start = lambda *a: (start(*a), os.kill(os.getpid(), signal.SIGKILL))
+from queuectl_magics.engines.local import Child as C
+begin = C.begin
+C.begin = lambda *a: (begin(*a), os.kill(os.getpid(), signal.SIGKILL))
 main()
 """
 
@@ -164,7 +164,8 @@ def stray(queue, monkeypatch):
                 lifecycle.lease(table.jobs[job.id], worker="gone", token="t", now=now)
             ]
         )
-        running.append(engine.start(job.record, claim, dict(os.environ)))
+        running.append(engine.place(job.record, claim, dict(os.environ)))
+        running[-1].begin()
         return job
 
     yield start

@@ -490,3 +490,19 @@ def test_worker_that_dies_while_its_bell_is_rung_has_not_heard_it(tmp_path, monk
     monkeypatch.setattr(presence, "_is_ringing", lambda _: os.close(reader))
 
     assert 0 == presence.ring(tmp_path)
+
+
+@pytest.mark.parametrize("timeout_s", [0.0, -0.0001, -5.0])
+def test_sleep_that_is_over_already_ends_at_once(here, timeout_s):
+    """The moment until which to sleep may have passed while there was something to do."""
+    assert not here.sleep(timeout_s)
+
+
+def test_sleep_ends_at_a_ring_and_says_so(here):
+    """Whoever rings need not be another process, and nobody sleeps on what was not heard."""
+    assert not here.is_ringing
+    here.ring()
+    assert here.is_ringing
+    assert here.sleep(60)
+    assert LOOK == here.listen()
+    assert not here.is_ringing

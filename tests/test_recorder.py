@@ -14,6 +14,7 @@ import pytest
 
 from processes import stat_of
 from queuectl_magics import recorder
+from queuectl_magics.spawning import Environment
 from recorded import SIGNALS, without_names
 
 FORMS = ["short", "asks for its pid", "long", "a program's"]
@@ -284,7 +285,7 @@ def test_directory_that_is_gone_is_a_failure(tmp_path):
     path, log = tmp_path / "1.1.run", tmp_path / "log"
     fd = recorder.claim(path)
     argv = recorder.arguments("echo ran", str(tmp_path / "gone"), [], tmp_path / "script")
-    pid = recorder.spawn(fd, log, argv, {"PATH": os.environ["PATH"]})
+    pid = recorder.spawn(fd, log, argv, Environment({"PATH": os.environ["PATH"]}), {})
     os.close(fd)
 
     assert 0 != os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
@@ -343,10 +344,11 @@ STARTER = """
 import os, sys, time
 from pathlib import Path
 from queuectl_magics import recorder
+from queuectl_magics.spawning import Environment
 folder, command = Path(sys.argv[1]), sys.argv[2]
 fd = recorder.claim(folder / "1.1.run")
 argv = recorder.arguments(command, str(folder), [], folder / "script")
-print(recorder.spawn(fd, folder / "log", argv, dict(os.environ)), flush=True)
+print(recorder.spawn(fd, folder / "log", argv, Environment(os.environ), {}), flush=True)
 os.close(fd)
 time.sleep(100)
 """

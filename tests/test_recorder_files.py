@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from queuectl_magics import recorder
+from queuectl_magics.spawning import Environment
 
 # --- the lock ------------------------------------------------------------------------------------
 
@@ -66,6 +67,7 @@ def test_attempt_being_prepared_is_running(tmp_path):
 LOW = """
 import os, sys
 from queuectl_magics import recorder
+from queuectl_magics.spawning import Environment
 free = int(sys.argv[1])
 null = os.open("/dev/null", os.O_RDWR)
 for number in range(10):
@@ -76,7 +78,7 @@ fd = recorder.claim("1.1.run")
 if fd in (0, 1, 2, 9) or os.get_inheritable(fd):
     sys.exit(f"descriptor {fd}")
 argv = recorder.arguments("echo out; echo err >&2; cat; exit 7", ".", [], "script")
-pid = recorder.spawn(fd, "log", argv, {**os.environ, recorder.MARKER_VARIABLE: "m"})
+pid = recorder.spawn(fd, "log", argv, Environment(os.environ), {recorder.MARKER_VARIABLE: "m"})
 os.close(fd)
 os.waitpid(pid, 0)
 """
@@ -187,7 +189,7 @@ def test_failed_start_leaks_no_descriptor(tmp_path):
     argv = recorder.arguments("true", "/", [], tmp_path / "script")
     before = set(os.listdir("/proc/self/fd"))
     with pytest.raises(FileNotFoundError):
-        recorder.spawn(fd, tmp_path / "no" / "log", argv, {})
+        recorder.spawn(fd, tmp_path / "no" / "log", argv, Environment({}), {})
     after = set(os.listdir("/proc/self/fd"))
     os.close(fd)
 
@@ -205,6 +207,7 @@ def test_one_job_in_a_process_is_moved_out_of_the_way(tmp_path):
 MOVED = """
 import os, sys
 from queuectl_magics import recorder
+from queuectl_magics.spawning import Environment
 null = os.open("/dev/null", os.O_RDWR)
 for number in range(9):
     if number != null:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from benches import FOR_EVER_S, HELD, LOUD, MARK, SOON_S, most_at_once
-from queuectl_magics import attempts, clock, limits, worker
+from queuectl_magics import clock, limits, presence, worker
 from queuectl_magics.job import State
 
 # --- order and number ----------------------------------------------------------------------------
@@ -259,13 +259,13 @@ def test_idle_worker_sleeps_and_wakes_at_a_ring(bench, terminal, until):
 
 def test_worker_sleeps_as_long_while_a_job_runs(bench, monkeypatch, until):
     """To watch one job costs no more wake-ups than to have nothing to do."""
-    sleep, naps = attempts.Attempts.sleep, []
+    sleep, naps = presence.Presence.sleep, []
 
     def nap(self, timeout_s: float) -> bool:
         naps.append(timeout_s)
         return sleep(self, timeout_s)
 
-    monkeypatch.setattr(attempts.Attempts, "sleep", nap)
+    monkeypatch.setattr(presence.Presence, "sleep", nap)
     monkeypatch.setattr(limits, "FIRST_LOOK_S", 0.01)
     job = bench.enqueue(HELD)
     bench.queue.worker()

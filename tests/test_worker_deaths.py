@@ -11,12 +11,12 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from benches import FOR_EVER_S, HELD, LOUD, MARK, SOON_S, kill
-from queuectl_magics import recorder, worker
+from queuectl_magics import attempts, limits, recorder, worker
 from queuectl_magics.job import State
 
 DIE = """
 import os, signal
-from queuectl_magics.engines.local import LocalEngine as E
+from queuectl_magics.engines.local import Child as C, LocalEngine as E
 die = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
 """
 
@@ -50,7 +50,7 @@ def test_cancelling_what_a_living_worker_has_adopted_waits_for_nothing(
     kill(process)
     mine = bench.queue.worker()
     until(lambda: any(mine._attempts))
-    monkeypatch.setattr(worker, "end_abandoned", None)
+    monkeypatch.setattr(attempts, "end_abandoned", None)
     job.cancel()
 
     assert "cancelled" == job.wait(60).state
@@ -154,10 +154,10 @@ POINTS = {
     "claimed": """
 prepare = E.prepare
 E.prepare = lambda *a: (prepare(*a), die())""",
-    "leased": "E.start = die",
+    "leased": "C.begin = die",
     "spawned": """
-start = E.start
-E.start = lambda *a: (start(*a), die())""",
+begin = C.begin
+C.begin = lambda *a: (begin(*a), die())""",
     "before it is on disk": "from queuectl_magics.store import Store\nStore.sync = die",
     "ended": "from queuectl_magics import lifecycle\nlifecycle.settle = die",
     "settled": "E.forget = die",
@@ -245,6 +245,22 @@ def test_job_whose_time_is_up_is_ended_then(bench, monkeypatch, until):
     monkeypatch.setattr(worker, "TIDY_AFTER_S", FOR_EVER_S)
     bench.queue.worker()
     job = bench.enqueue(HELD, timeout_s=0.3, max_retries=1)
+    until(lambda: job.state is State.DEAD, SOON_S)
+
+    assert "timed out after 0.3 s" == job.record.reason
+
+
+def test_job_that_took_another_ones_place_is_ended_when_its_time_is_up(
+    bench, only_bells, monkeypatch, until
+):
+    """The loop, which may sleep for long while one job runs, hears of the start of the next."""
+    monkeypatch.setattr(limits, "OUTPUT_BYTES_PER_S", 1)  # nor does it wake to measure a log
+    bench.queue.worker(1)
+    bench.enqueue(HELD)
+    until(bench.begun())
+    job = bench.enqueue("sleep 60", timeout_s=0.3, max_retries=1)
+    time.sleep(2 * limits.FIRST_LOOK_S)  # no condition: the loop is to be asleep for good
+    bench.go()
     until(lambda: job.state is State.DEAD, SOON_S)
 
     assert "timed out after 0.3 s" == job.record.reason

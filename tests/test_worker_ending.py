@@ -10,7 +10,7 @@ import time
 import pytest
 
 from benches import HELD, LOUD, MARK, SOON_S, begin, kill
-from queuectl_magics.engines.local import LocalEngine
+from queuectl_magics.engines.local import Child
 from queuectl_magics.job import State
 from queuectl_magics.settings import SIZE_MAX
 from queuectl_magics.worker import Stopping
@@ -322,15 +322,15 @@ def test_cancel_works_while_the_worker_is_dead(bench, terminal, until):
 
 def test_job_cancelled_while_it_starts_does_not_slip_through(bench, elsewhere, until, monkeypatch):
     """A cancel that comes between the lease and the start still ends the job."""
-    start, asked = LocalEngine.start, []
+    begin, asked = Child.begin, []
 
-    def cancel_first(self, job, prepared, environ):
+    def cancel_first(self):
         if not asked:
-            asked.append(job.id)
-            elsewhere.cancel(job.id)
-        return start(self, job, prepared, environ)
+            asked.append(self.job.id)
+            elsewhere.cancel(self.job.id)
+        begin(self)
 
-    monkeypatch.setattr(LocalEngine, "start", cancel_first)
+    monkeypatch.setattr(Child, "begin", cancel_first)
     bench.queue.worker()
     job = bench.enqueue(HELD)
     job.wait(60)

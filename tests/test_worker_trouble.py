@@ -12,8 +12,16 @@ from datetime import UTC, datetime
 
 import pytest
 
-from benches import HELD, LOUD, MARK, SOON_S
-from queuectl_magics import attempts, lifecycle, presence, recorder, worker
+from benches import FOR_EVER_S, HELD, LOUD, MARK, SOON_S
+from queuectl_magics import (
+    attempts,
+    environment,
+    lifecycle,
+    limits,
+    presence,
+    recorder,
+    worker,
+)
 from queuectl_magics.engines.local import Child, LocalEngine
 from queuectl_magics.errors import OutcomeUnknownError, StoreFullError
 from queuectl_magics.job import Exit, State
@@ -243,7 +251,7 @@ def test_a_sync_that_could_not_be_asked_for_is_asked_for_again(bench, monkeypatc
     assert until(lambda: mine.error is None and len(mine.engine._spare) == 1)
 
 
-@pytest.mark.parametrize("place", [(Child, "finish"), (worker.Worker, "_until_due_s")])
+@pytest.mark.parametrize("place", [(Child, "wait"), (worker.Worker, "_until_due_s")])
 def test_no_descriptor_at_the_moment_of_an_end_ends_no_worker(
     bench, monkeypatch, until, impatient, place
 ):
@@ -262,25 +270,11 @@ def test_no_descriptor_at_the_moment_of_an_end_ends_no_worker(
     assert ["1.1", "2.1"] == bench.runs
 
 
-@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENOSYS])
-def test_worker_does_without_descriptors_of_processes(bench, monkeypatch, until, number):
-    """An old kernel, a strict container or too many open files: the end is seen all the same."""
-
-    def refuse(*_):
-        raise OSError(number, os.strerror(number))
-
-    monkeypatch.setattr(os, "pidfd_open", refuse)
-    bench.queue.worker(2)
-    jobs = [bench.enqueue() for _ in range(3)]
-    until(lambda: {State.COMPLETED} == {job.state for job in jobs}, SOON_S)
-
-    assert ["1.1", "2.1", "3.1"] == sorted(bench.runs)
-
-
-def test_jobs_whose_start_was_not_reached_are_not_stuck(bench, monkeypatch, until):
+@pytest.mark.parametrize("begun", [0, 1, 2])
+def test_jobs_whose_start_was_not_reached_are_not_stuck(bench, monkeypatch, until, begun):
     """What ends a worker between its starts leaves no lock: the other jobs run elsewhere."""
     jobs = [bench.enqueue() for _ in range(3)]
-    failing(monkeypatch, "add", times=1, error=MemoryError(), of=attempts.Attempts)
+    failing(monkeypatch, "add", times=1, skip=begun, error=MemoryError(), of=attempts.Attempts)
     mine = bench.queue.worker(3)
     until(lambda: not mine.is_alive())
     with JobQueue(bench.home) as queue:
@@ -291,7 +285,162 @@ def test_jobs_whose_start_was_not_reached_are_not_stuck(bench, monkeypatch, unti
     assert {(State.COMPLETED, 0, 0)} == {
         (job.state, job.attempts, job.record.interrupts) for job in jobs
     }
-    assert ["1.1", "2.2", "3.2"] == sorted(bench.runs)
+    assert [f"{id}.{1 if id <= begun else 2}" for id in (1, 2, 3)] == sorted(bench.runs)
+
+
+def test_what_ends_a_worker_ends_it_whichever_thread_has_the_turn(bench, monkeypatch, until):
+    """A job's own thread, which takes the turn at its end, hands on what it cannot deal with."""
+    first = bench.enqueue(HELD)
+    mine = bench.queue.worker(1)
+    until(bench.begun())
+    second = bench.enqueue()
+    failing(monkeypatch, "add", times=1, error=MemoryError(), of=attempts.Attempts)
+    bench.go()
+    until(lambda: not mine.is_alive())
+    with JobQueue(bench.home) as queue:
+        queue.worker()
+        queue.wait(timeout=60)
+
+    assert isinstance(mine.error, MemoryError)
+    assert [State.COMPLETED] * 2 == [first.state, second.state]
+    assert ["1.1", "2.2"] == bench.runs
+
+
+def test_what_runs_is_waited_for_whatever_ends_its_worker(bench, monkeypatch, until):
+    """A recorder that nobody reaps would stay in the list of processes as long as the kernel."""
+    before = set(threading.enumerate())
+    failing(monkeypatch, "_enforce_limits", times=1, error=MemoryError(), of=worker.Worker, skip=1)
+    mine = bench.queue.worker(1)
+    assert mine.has_looked.wait(SOON_S)
+    bench.enqueue(HELD)
+    until(lambda: not mine.is_alive())
+    until(bench.begun())
+    assert set(threading.enumerate()) - before
+    bench.go()
+    until(lambda: not set(threading.enumerate()) - before, SOON_S)
+
+    bench.drain()
+    assert ["1.1"] == bench.runs
+
+
+def test_job_begins_before_whoever_watches_is_told(bench, until):
+    """A terminal that stands still (Ctrl-S) holds up no job that is leased."""
+    blocked, told = threading.Event(), []
+
+    def tell(jobs) -> None:
+        told.extend((job.id, job.state) for job in jobs)
+        if ("2", State.PROCESSING) in told:
+            blocked.wait(60)
+
+    bench.enqueue(HELD)
+    bench.enqueue()
+    last = bench.queue.new_worker(count=1, drain=True, on_change=tell)
+    last.start()
+    until(bench.begun())
+    bench.go()
+    until(lambda: ("2", State.PROCESSING) in told)
+    until(lambda: ["1.1", "2.1"] == bench.runs, SOON_S)
+    blocked.set()
+
+    assert last.join(10)
+
+
+@pytest.fixture
+def deaf(only_bells, monkeypatch):
+    """A loop that hears of nothing but what the threads of its jobs tell it."""
+    monkeypatch.setattr(worker, "FIRST_LOOK_S", FOR_EVER_S)
+    monkeypatch.setattr(limits, "OUTPUT_BYTES_PER_S", 1)
+
+
+def test_what_fails_in_a_jobs_own_turn_is_told_to_the_loop(bench, deaf, monkeypatch, until):
+    """It sees to it at once: the end is settled, and the next job is run."""
+    monkeypatch.setattr(worker, "RETRY_S", 0.02)
+    bench.enqueue(HELD)
+    mine = bench.queue.worker(1)
+    until(bench.begun())
+    bench.enqueue()
+    full = StoreFullError("the disk is full", ())
+    calls = failing(
+        monkeypatch, "transact", times=1, error=full, of=Store, thread="queuectl-job-1"
+    )
+    bench.go()
+    until(lambda: ["1.1", "2.1"] == bench.runs, SOON_S)
+    bench.queue.wait(timeout=60)
+
+    assert calls
+    assert mine.error is None
+
+
+def test_loop_ends_as_soon_as_the_last_job_has_ended(bench, deaf, until):
+    """It is told that nobody waits for anything any more."""
+    job = bench.enqueue(HELD)
+    last = bench.queue.new_worker(drain=True)
+    last.start()
+    until(bench.begun())
+    time.sleep(2 * limits.FIRST_LOOK_S)  # no condition: the loop is to be asleep for good
+    bench.go()
+
+    assert last.join(SOON_S)
+    assert State.COMPLETED is job.state
+
+
+def test_what_cannot_begin_is_settled_at_once(bench, deaf, until):
+    """An end that no thread has seen is the loop's own."""
+    job = bench.enqueue(max_retries=1)
+    for path in bench.queue.store.paths.env.iterdir():
+        path.unlink()
+    environment._recall.cache_clear()
+    bench.queue.worker()
+    until(lambda: job.state is State.DEAD, SOON_S)
+
+    assert "missing or was altered" in job.record.reason
+
+
+def test_no_job_starts_in_the_place_of_another_once_the_queue_is_paused(
+    bench, elsewhere, monkeypatch, until
+):
+    """When `pause` has returned the thread of a job that ends has heard of it, as the loop has."""
+    first, held, slept = bench.enqueue(HELD), threading.Event(), threading.Event()
+    sleep = Presence.sleep
+
+    def oversleep(self, timeout_s: float) -> bool:
+        if bench.runs:
+            slept.set()
+            held.wait(60)
+        return sleep(self, timeout_s)
+
+    monkeypatch.setattr(Presence, "sleep", oversleep)
+    bench.queue.worker(1)
+    until(bench.begun())
+    second = bench.enqueue()
+    assert slept.wait(SOON_S)
+    elsewhere.pause()
+    bench.go()
+    until(lambda: first.state is State.COMPLETED, SOON_S)
+    assert State.PENDING is second.state
+    held.set()
+    elsewhere.resume()
+    bench.queue.wait(timeout=60)
+
+    assert ["1.1", "2.1"] == bench.runs
+
+
+def test_worker_that_has_left_leases_nothing_at_the_end_of_what_it_left(bench, until):
+    """The thread that waits for a job outlives its worker, and only reaps."""
+    before = set(threading.enumerate())
+    bench.enqueue(HELD)
+    mine = bench.queue.worker(1)
+    until(bench.begun())
+    second = bench.enqueue()
+    mine.stop(Stopping.LEAVE)
+    assert mine.join(SOON_S)
+    assert set(threading.enumerate()) - before
+    bench.go()
+    until(lambda: not set(threading.enumerate()) - before, SOON_S)
+
+    assert State.PENDING is second.state
+    bench.drain()
+    assert ["1.1", "2.1"] == bench.runs
 
 
 @pytest.fixture
@@ -313,12 +462,8 @@ def no_more_threads(monkeypatch):
     return stop_starting
 
 
-def test_worker_goes_on_while_no_threads_can_be_started(
-    bench, monkeypatch, until, no_more_threads
-):
-    """Where each attempt needs one it is tried again, and the job runs once all the same."""
-    monkeypatch.delattr(os, "pidfd_open", raising=False)
-    monkeypatch.setattr("queuectl_magics.attempts.RETRY_S", 0.01)
+def test_worker_goes_on_while_no_threads_can_be_started(bench, until, impatient, no_more_threads):
+    """Each attempt needs one: it is tried again, and the job runs once all the same."""
     mine = bench.queue.worker(2)
     assert mine.has_looked.wait(SOON_S)
     refused = no_more_threads(5)
@@ -342,18 +487,16 @@ def test_worker_that_cannot_begin_is_in_no_list(bench, no_more_threads):
     assert ["1.1"] == bench.runs
 
 
-def test_worker_leaves_in_good_order_without_more_threads(bench, until, no_more_threads):
-    """It stays in nobody's list of workers, though it cannot see to what it leaves running."""
-    mine = bench.queue.worker()
-    bench.enqueue(HELD)
-    until(bench.begun())
-    refused = no_more_threads()
-    mine.stop(Stopping.LEAVE)
-    assert mine.join(10)
+def test_worker_settles_what_no_thread_waits_for(bench, until, impatient, no_more_threads):
+    """Where none can be started at all, jobs run and end; it only takes a moment longer."""
+    mine = bench.queue.worker(2)
+    assert mine.has_looked.wait(SOON_S)
+    no_more_threads()
+    jobs = [bench.enqueue() for _ in range(5)]
+    until(lambda: {State.COMPLETED} == {job.state for job in jobs}, SOON_S)
 
-    assert 1 == len(refused)
-    assert [] == bench.queue.workers()
-    assert mine.error is None
+    assert [f"{number}.1" for number in range(1, 6)] == sorted(bench.runs)
+    assert mine.is_alive()
 
 
 def test_worker_runs_jobs_among_a_thousand_open_files(bench, raised_limit, until):

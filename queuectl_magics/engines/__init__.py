@@ -28,17 +28,14 @@ class Running(Protocol):
 
     job: JobRecord
 
+    def begin(self) -> None:
+        """Start it, if that is still to be done; what goes wrong there is its end."""
+
     def wait(self) -> Exit | Vanished:
-        """Return how it ended, once nothing of it is left; sleeps until then."""
+        """Begin it, and return how it ended, once nothing of it is left; sleeps until then."""
 
-    def fileno(self) -> int | None:
-        """Return a descriptor that becomes readable at its end, if the system has such."""
-
-    def finish(self) -> Exit | Vanished | None:
-        """Return how it ended, after its descriptor became readable; None if some of it lives."""
-
-    def leave(self) -> None:
-        """Leave it to other workers; it goes on."""
+    def record(self) -> Exit | Vanished | None:
+        """Return what is written down of its end, for who cannot wait; None before that."""
 
     def signal(self, number: int, *, again: bool = False) -> int:
         """Send a signal to all its processes and return to how many it went.
@@ -65,10 +62,8 @@ class Engine(Protocol):
     def abandon(self, prepared: object) -> None:
         """Undo `prepare`: the lease was not granted."""
 
-    def start(
-        self, job: JobRecord, prepared: object, environ: Mapping[str, str]
-    ) -> Running | Exit:
-        """Start the leased attempt of *job*; an `Exit` tells why it cannot start."""
+    def place(self, job: JobRecord, prepared: object, environ: Mapping[str, str]) -> Running:
+        """Return the leased attempt of *job*, which is yet to begin, in that environment."""
 
     def find(self, job: JobRecord) -> Running | Exit | Vanished:
         """Look for the current attempt of *job*, which some other worker started."""

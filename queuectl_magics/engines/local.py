@@ -1,8 +1,8 @@
 """The local engine: commands run on this machine, each under a recorder.
 
-The end of an attempt is a descriptor that becomes readable or, where the system has no such thing,
-a sleep in a shared `flock` on its run file, which wakes when the last of its processes is gone.
-What our own child has cost comes from `wait4`. The rule here: an exit record is decisive whoever
+The end of our own child, and what it has cost, comes from `wait4`; that of a stray from a sleep on
+its recorder or, where the system has no such thing, on the lock of its run file, which wakes when
+the last of its processes is gone. The rule here: an exit record is decisive whoever
 is alive; without one, a held lock means "leave it alone".
 """
 
@@ -14,7 +14,6 @@ import resource
 import shlex
 import shutil
 import sys
-import threading
 from collections import deque
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -23,9 +22,18 @@ from typing import NamedTuple
 from queuectl_magics import clock, output, recorder
 from queuectl_magics.engines import CANNOT_START, Running, Vanished
 from queuectl_magics.job import Exit, JobRecord
+from queuectl_magics.spawning import Environment
 from queuectl_magics.store import Store
 
 SPARES_MAX = 64  # as many as may end while the disk is asked
+ENVIRONMENTS_MAX = 16
+OF_THE_ATTEMPT = (
+    "QUEUECTL_HOME",
+    "QUEUECTL_JOB_ID",
+    "QUEUECTL_ATTEMPT",
+    recorder.MARKER_VARIABLE,
+    "PWD",
+)
 
 
 def marker(store: str, job: JobRecord) -> str:
@@ -57,6 +65,7 @@ class LocalEngine:
         self.run = run
         self.logs = logs
         self._spare: deque[str] = deque()
+        self._environments: dict[tuple[str | None, str | None], Environment] = {}
 
     def prepare(self, job: JobRecord, attempt: int, token: str) -> object:
         """Create and lock the run file."""
@@ -79,50 +88,28 @@ class LocalEngine:
         with contextlib.suppress(OSError):  # a sweep removes it; others are still to be let go of
             _remove(prepared.path)
 
-    def start(
-        self, job: JobRecord, prepared: object, environ: Mapping[str, str]
-    ) -> Running | Exit:
-        """Start the recorder; from here on the lock belongs to it and to what it starts."""
+    def place(self, job: JobRecord, prepared: object, environ: Mapping[str, str]) -> Running:
+        """Return the attempt; from when it begins the lock belongs to it and what it starts."""
         assert isinstance(prepared, Claim)
-        try:
-            cwd = job.cwd or str(self.home.parent)
-            program = _program(job.shell, environ)
-            problem = _problem(cwd, job.shell, program)
-            if problem:
-                return Exit(code=CANNOT_START, finished_at=clock.utc_now(), reason=problem)
-            child = Child(self, job)
-            script = recorder.script_path(child.path)
-            argv = recorder.arguments(job.command, cwd, program or [], script)
-            variables = self._variables(job, environ, program or [], cwd)
-            child.pid = recorder.spawn(prepared.fd, child.log, argv, variables)
-        except (OSError, ValueError) as error:  # ValueError: what no process can be given
-            why = f"cannot start: {getattr(error, 'strerror', None) or error}"
-            return Exit(code=CANNOT_START, finished_at=clock.utc_now(), reason=why)
-        finally:
-            os.close(prepared.fd)
-        return child
+        return Child(self, job, prepared, environ)
 
-    def _variables(
-        self, job: JobRecord, environ: Mapping[str, str], program: list[str], cwd: str
-    ) -> dict[str, str]:
-        variables = {
-            **environ,
-            "QUEUECTL_HOME": str(self.home),
-            "QUEUECTL_JOB_ID": job.id,
-            "QUEUECTL_ATTEMPT": str(job.attempt),
-            recorder.MARKER_VARIABLE: marker(self.store, job),
-            "PWD": cwd,
-        }
-        if program and Path(program[0]).name.startswith("python"):
-            # a script file would put its own folder first; modules beside the notebook must import
-            paths = [cwd, environ.get("PYTHONPATH", "")]
-            variables["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
-        return variables
+    def encoded(self, job: JobRecord, environ: Mapping[str, str]) -> Environment:
+        """Return the *environ* of *job* for `spawn`, as the last time if it has a name."""
+        refs = job.environ_ref, job.env_ref
+        found = self._environments.get(refs)
+        if found is None:
+            shared = {name: value for name, value in environ.items() if name not in OF_THE_ATTEMPT}
+            found = Environment(shared)
+            if job.environ_ref is not None:  # without a name it may be another one the next time
+                if len(self._environments) >= ENVIRONMENTS_MAX:
+                    self._environments.clear()
+                self._environments[refs] = found
+        return found
 
     def find(self, job: JobRecord) -> Running | Exit | Vanished:
         """Read the run file of an attempt that another worker started."""
-        stray = self.beside(job)
-        return stray.finish() or stray
+        stray = Stray(self, job)
+        return stray.record() or stray
 
     def beside(self, job: JobRecord) -> Running:
         """Return the attempt of *job* without a look at its run file."""
@@ -157,23 +144,18 @@ def _remove(path: str) -> None:
         os.unlink(path)
 
 
-def _program(shell: str | None, environ: Mapping[str, str]) -> list[str] | None:
-    """Return the argument list that `shell` means; empty for `sh`, None if it cannot be found."""
+def _program(shell: str | None, environ: Mapping[str, str]) -> list[str]:
+    """Return the argument list that `shell` means; empty for `sh`."""
     if shell is None:
         return []
     words = shlex.split(shell)
     found = shutil.which(words[0], path=environ.get("PATH"))
     if found is None and words[0] == "python":
         found = sys.executable
-    return [found, *words[1:]] if found else None
-
-
-def _problem(cwd: str, shell: str | None, program: list[str] | None) -> str | None:
-    if program is None:
-        return f"cannot start: the program {shell!r} was not found"
-    if not os.path.isdir(cwd):
-        return f"cannot start: the directory {cwd} does not exist any more"
-    return None
+    if found is None:
+        msg = f"the program {shell!r} was not found"
+        raise ValueError(msg)
+    return [found, *words[1:]]
 
 
 def local_engine(store: Store) -> LocalEngine:
@@ -190,7 +172,6 @@ class _Placed:
         self.path = engine.run_path(job)
         self.log = engine.log_path(job)
         self._marker = marker(engine.store, job)
-        self._fd: int | None = None
 
     def signal(self, number: int, *, again: bool = False) -> int:
         """Send a signal to all processes of the attempt, *again* to those that missed it."""
@@ -208,13 +189,7 @@ class _Placed:
         """Drop the middle of its log when that is too long."""
         output.limit(self.log, bytes_max)
 
-    def close(self) -> None:
-        """Close the descriptor."""
-        if self._fd is not None:
-            os.close(self._fd)
-            self._fd = None
-
-    def _record(self) -> Exit | Vanished | None:
+    def record(self) -> Exit | Vanished | None:
         """Return what the run file says of the end; None if there is none and something lives.
 
         What has vanished is gone altogether: whatever lived on without the lock is killed.
@@ -230,78 +205,91 @@ class _Placed:
 
     def _wait_for_record(self) -> Exit | Vanished:
         """Return what the run file says once nothing lives that could still change it."""
-        while (end := self._record()) is None:
+        while (end := self.record()) is None:
             recorder.wait_until_gone(self.path)
         return end
 
 
 class Child(_Placed):
-    """An attempt whose recorder is our own child."""
+    """An attempt whose recorder is, or will be, our own child."""
 
-    def __init__(self, engine: LocalEngine, job: JobRecord) -> None:
+    def __init__(
+        self, engine: LocalEngine, job: JobRecord, claim: Claim, environ: Mapping[str, str]
+    ) -> None:
         super().__init__(engine, job)
-        self.pid: int | None = None
+        self._engine = engine
+        self._claim: Claim | None = claim
+        self._environ = environ
+        self._problem: Exit | None = None
+        self._pid: int | None = None
 
-    def fileno(self) -> int | None:
-        """Return a descriptor that becomes readable when the recorder ends (Linux)."""
-        if self._fd is None and self.pid is not None and hasattr(os, "pidfd_open"):
-            with contextlib.suppress(OSError):  # an old kernel, or no descriptors left: a thread
-                self._fd = os.pidfd_open(self.pid)
-        return self._fd
+    def begin(self) -> None:
+        """Start the recorder, and let go of the lock, which it has inherited."""
+        claim, self._claim = self._claim, None
+        if claim is None:
+            return
+        try:
+            self._pid = self._spawn(claim.fd)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the job must not be stuck
+            why = f"cannot start: {getattr(error, 'strerror', None) or error}"
+            self._problem = Exit(code=CANNOT_START, finished_at=clock.utc_now(), reason=why)
+        finally:
+            os.close(claim.fd)
 
-    def finish(self) -> Exit | Vanished | None:
-        """Reap the recorder; what it left is asked for only if it was killed itself."""
-        self.close()
-        pid, self.pid = self.pid, None
-        if pid is not None:
-            try:
-                _, status, usage = os.wait4(pid, 0)
-            except ChildProcessError:  # something else in this process has reaped it
-                return self._record()
-            if os.WIFEXITED(status):
-                return Exit(
-                    code=os.WEXITSTATUS(status),
-                    finished_at=clock.utc_now(),
-                    cpu_s=round(usage.ru_utime + usage.ru_stime, 6),
-                    memory_bytes_max=_memory_bytes(usage.ru_maxrss),
-                )
-        return self._record()
+    def _spawn(self, run_fd: int) -> int:
+        job = self.job
+        cwd = job.cwd or str(self._engine.home.parent)
+        program = _program(job.shell, self._environ)
+        if not os.path.isdir(cwd):
+            msg = f"the directory {cwd} does not exist any more"
+            raise ValueError(msg)
+        argv = recorder.arguments(job.command, cwd, program, recorder.script_path(self.path))
+        environ = self._engine.encoded(job, self._environ)
+        return recorder.spawn(run_fd, self.log, argv, environ, self._variables(program, cwd))
+
+    def _variables(self, program: list[str], cwd: str) -> dict[str, str]:
+        """Return what is of this attempt alone in its environment."""
+        values = (str(self._engine.home), self.job.id, str(self.job.attempt), self._marker, cwd)
+        variables = dict(zip(OF_THE_ATTEMPT, values, strict=True))
+        if program and Path(program[0]).name.startswith("python"):
+            # a script file would put its own folder first; modules beside the notebook must import
+            paths = [cwd, self._environ.get("PYTHONPATH", "")]
+            variables["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
+        return variables
+
+    def record(self) -> Exit | Vanished | None:
+        """Return why it could not begin, or what the run file says."""
+        return self._problem or super().record()
 
     def wait(self) -> Exit | Vanished:
-        """Wait for the recorder; if it was killed itself, for whatever it has left behind."""
-        return self.finish() or self._wait_for_record()
-
-    def leave(self) -> None:
-        """Leave the attempt to other workers, but reap its recorder when it ends."""
-        self.close()
-        if self.pid is not None:
-            with contextlib.suppress(RuntimeError):  # no more threads: a zombie does no harm
-                threading.Thread(target=os.waitpid, args=(self.pid, 0), daemon=True).start()
-            self.pid = None
+        """Reap the recorder; if it was killed itself, wait for whatever it has left behind."""
+        self.begin()
+        if self._problem is not None:
+            return self._problem
+        pid, self._pid = self._pid, None
+        if pid is not None:
+            with contextlib.suppress(ChildProcessError):  # something else here has reaped it
+                _, status, usage = os.wait4(pid, 0)
+                if os.WIFEXITED(status):
+                    return Exit(
+                        code=os.WEXITSTATUS(status),
+                        finished_at=clock.utc_now(),
+                        cpu_s=round(usage.ru_utime + usage.ru_stime, 6),
+                        memory_bytes_max=_memory_bytes(usage.ru_maxrss),
+                    )
+        return self._wait_for_record()
 
 
 class Stray(_Placed):
     """An attempt that another worker started and left."""
 
-    def fileno(self) -> int | None:
-        """Return a descriptor that becomes readable when the recorder ends (Linux)."""
-        if self._fd is None:
-            self._fd = recorder.open_recorder(self.path, self._marker)
-        return self._fd
-
-    def finish(self) -> Exit | Vanished | None:
-        """Look at the run file."""
-        self.close()
-        return self._record()
+    def begin(self) -> None:
+        """Nothing: it has begun."""
 
     def wait(self) -> Exit | Vanished:
         """Wait until it is gone, or has ended and left something in the background."""
         recorder.wait_for_end(self.path, self._marker)
         return self._wait_for_record()
-
-    def leave(self) -> None:
-        """Leave the attempt to other workers."""
-        self.close()
 
 
 def _memory_bytes(peak: int) -> int | None:

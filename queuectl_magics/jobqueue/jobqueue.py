@@ -173,7 +173,7 @@ class JobQueue(Working):
         )
         running = [record for job in jobs if (record := job.record).stopping]
         if running and not self.workers():  # whichever worker there is takes them over
-            from queuectl_magics.worker import end_abandoned
+            from queuectl_magics.attempts import end_abandoned
 
             ends = (self.store, self.engine(), running)
             if wait:
