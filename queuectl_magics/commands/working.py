@@ -8,10 +8,12 @@ wait leaves the jobs alone, and the exit code says whether a job died (1) or is 
 
 from __future__ import annotations
 
+import os
 import signal
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from threading import Thread
 from typing import Any
 
 import click
@@ -85,9 +87,36 @@ def _work(session: Session, worker: Worker) -> None:
     """Run *worker* in the foreground until it ends."""
     with _stopping_on_signals(session, worker):
         worker.start()
-        worker.join()
+        _wait_for_end(worker)
     if worker.error is not None:
         raise worker.error
+
+
+def _wait_for_end(worker: Worker) -> None:
+    """Sleep until *worker* has ended, and hear every signal meanwhile.
+
+    One that comes just before the main thread falls asleep on a lock is heard at the next signal
+    only. A descriptor, to which Python writes at each, ends the sleep for sure.
+    """
+    heard, told = os.pipe()
+    os.set_blocking(told, False)
+
+    def tell_end() -> None:
+        worker.join()
+        with suppress(BlockingIOError):  # there is enough to be heard
+            os.write(told, b"\0")
+
+    before = signal.set_wakeup_fd(told, warn_on_full_buffer=False)
+    try:
+        end = Thread(target=tell_end, name="queuectl-end", daemon=True)
+        end.start()
+        while worker.is_alive():
+            os.read(heard, 4096)
+        end.join()
+    finally:
+        signal.set_wakeup_fd(before)
+        os.close(heard)
+        os.close(told)
 
 
 def _reporter(session: Session) -> Callable[[list[JobRecord]], None]:
