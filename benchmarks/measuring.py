@@ -36,19 +36,24 @@ def fresh(name: str) -> Path:
     return folder
 
 
+def bare(command: str, log: Path) -> subprocess.Popen[bytes]:
+    """Start *command* as barely as Python can: a session of its own, its output in a new file."""
+    with open(log, "wb") as output:
+        return subprocess.Popen(
+            ["sh", "-c", command],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+
 def floor_jobs_per_s(count: int, slots: int = SLOTS) -> float:
-    """Run *count* times `true` as barely as Python can: a thread pool and a file each."""
+    """Run *count* times `true` from a thread pool, and return how many a second."""
     folder = fresh("floor")
 
     def run(number: int) -> None:
-        with open(folder / f"{number}.log", "wb") as log:
-            subprocess.Popen(
-                ["sh", "-c", "true"],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            ).wait()
+        bare("true", folder / f"{number}.log").wait()
 
     began = time.perf_counter()
     with ThreadPoolExecutor(slots) as pool:
