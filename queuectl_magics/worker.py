@@ -179,32 +179,34 @@ class Worker:
     def _turn(self) -> bool:
         """Take every step once, and note until when to sleep; say whether to go on."""
         with self._attempts.turn:
-            try:
-                goes_on = self._take_steps()
-            finally:
-                self._attempts.see_to_all()
-            self._wake_at_s = clock.monotonic_s() + (self._pause_s() if goes_on else 0.0)
-        return goes_on
+            pause_s = self._take_steps()
+            self._wake_at_s = clock.monotonic_s() + (pause_s or 0.0)
+        return pause_s is not None
 
-    def _take_steps(self) -> bool:
+    def _take_steps(self) -> float | None:
+        """Return for how long to sleep then, unless the bell rings; None means to end."""
         try:
             if self._failure:
                 raise self._failure
-            self._look_around()
-            self._settle_and_lease()
-            self._enforce_limits()
-            self._tidy()
+            try:
+                self._look_around()
+                self._settle_and_lease()
+                self._enforce_limits()
+                self._tidy()
+            finally:  # what has begun is waited for, whatever goes wrong
+                self._attempts.see_to_all()
             is_drained = self._drain and self._is_drained()
+            pause_s = self._pause_s()
         except (OutcomeUnknownError, HomeGoneError) as error:
             # we may write no more: let others have the jobs
             self.error = error
-            return False
+            return None
         except (QueuectlError, OSError) as error:  # a full disk, no descriptors: it may get better
-            self.error, is_drained = error, False
+            self.error, is_drained, pause_s = error, False, RETRY_S
         else:
             self.error = self._syncing.error
             self.has_looked.set()
-        return not self._decide_to_end(is_drained=is_drained)
+        return None if self._decide_to_end(is_drained=is_drained) else pause_s
 
     def _go_on(self) -> None:
         """Settle and lease in the turn of a thread that has seen the end of its attempt.
@@ -374,8 +376,8 @@ class Worker:
             archive.tidy(self.store)
 
     def _pause_s(self) -> float:
-        """Return for how long to sleep, unless the bell rings: something is due, or to be seen."""
-        if self.error is not None:
+        """Return in how many seconds something is due, or to be seen."""
+        if self._syncing.error is not None:
             return RETRY_S
         if self._attempts.are_unseen:
             return 0.0

@@ -75,7 +75,7 @@ def test_worker_recovers_when_the_store_refuses(bench, monkeypatch, impatient, t
     transact, left, seen = Store.transact, [1, 2, 3, 5, 6, 8], []
 
     def refuse(store, *args, **keys):
-        if threading.current_thread().name == "queuectl-worker":
+        if threading.current_thread().name.startswith(("queuectl-worker", "queuectl-job")):
             seen.append(1)
             if len(seen) in left:
                 raise TROUBLES[trouble]
