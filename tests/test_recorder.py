@@ -262,7 +262,8 @@ def test_recorder_hears_what_its_starter_ignores(attempt, until):
     """A shell cannot trap what was ignored before it, under a worker of `nohup`, say."""
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        running = attempt("echo begun; sleep 100")
+        # short sleeps: one that has only just been forked may not hear the one signal of this test
+        running = attempt("echo begun; while :; do sleep 0.01; done")
     finally:
         signal.signal(signal.SIGHUP, before)
     until(lambda: b"begun" in running.output)
