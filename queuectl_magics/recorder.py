@@ -273,7 +273,7 @@ def wait_until_gone(path: StrPath) -> None:
         os.close(fd)
 
 
-def open_recorder(path: StrPath, marker: str) -> int | None:
+def _open_recorder(path: StrPath, marker: str) -> int | None:
     """Return a descriptor that becomes readable when the attempt's recorder ends.
 
     None if it has not started or has ended, or where the system has no such descriptors.
@@ -299,7 +299,7 @@ def wait_for_end(path: StrPath, marker: str) -> None:
     hold the lock for ever.
     """
     while is_running(path) and read_record(path, marker).code is None:
-        fd = open_recorder(path, marker)
+        fd = _open_recorder(path, marker)
         if fd is None:
             time.sleep(FOREIGN_POLL_S)
             continue

@@ -2,8 +2,8 @@
 
 The end of our own child, and what it has cost, comes from `wait4`; that of a stray from a sleep on
 its recorder or, where the system has no such thing, on the lock of its run file, which wakes when
-the last of its processes is gone. The rule here: an exit record is decisive whoever
-is alive; without one, a held lock means "leave it alone".
+the last of its processes is gone. The rule here: an exit record is decisive whoever is alive;
+without one, a held lock means "leave it alone".
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ class LocalEngine:
 
     def find(self, job: JobRecord) -> Running | Exit | Vanished:
         """Read the run file of an attempt that another worker started."""
-        stray = Stray(self, job)
+        stray = self.beside(job)
         return stray.record() or stray
 
     def beside(self, job: JobRecord) -> Running:
@@ -264,8 +264,6 @@ class Child(_Placed):
     def wait(self) -> Exit | Vanished:
         """Reap the recorder; if it was killed itself, wait for whatever it has left behind."""
         self.begin()
-        if self._problem is not None:
-            return self._problem
         pid, self._pid = self._pid, None
         if pid is not None:
             with contextlib.suppress(ChildProcessError):  # something else here has reaped it
